@@ -1,0 +1,1 @@
+"""What the tests share; none of it is part of the product."""

@@ -1,0 +1,498 @@
+"""
+Commands on their way: from id to Deferred, at most a window of them in flight.
+
+:class:`PendingCommands` knows no transport; its owner writes. What the peer must not see twice or
+too early is decided here: the order of commands, the window (fact G22), one file descriptor at a
+time (fact G32), and ids that stay reserved until their late reply has come (fact G29).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txqmp.errors import (
+    ExecuteError,
+    ExecuteTimeoutError,
+    InvalidCommandError,
+    ObjectTypeError,
+    ServerParseError,
+    TooManyCommandsError,
+)
+from txqmp.jsontext import id_key
+from txqmp.messages import ErrorReply, Message
+
+
+DEFAULT_WINDOW = 8
+"""How many in-band commands may be in flight (QMP spec, *Out-of-band execution*; fact G22)."""
+
+DEFAULT_MAX_WAITING = 65_536
+"""How many more may wait for their turn; one more fails at once."""
+
+_CLOCK_GRAIN = 1e-6
+
+
+class CommandSender(Protocol):
+    """What :class:`PendingCommands` needs of its owner."""
+
+    def send(self, text: bytes, descriptor: int | None = None) -> bool:
+        """Write a message, a descriptor with its first byte; ``False`` if it was held back."""
+
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        """Call back when the transport's buffer is empty."""
+
+    def still_waiting(self, command: PendingCommand, seconds: float) -> None:
+        """A command has been pending for so long."""
+
+
+class PendingCommand:
+    """
+    One command, from the call to its reply.
+
+    :ivar name: the command's name.
+    :ivar text: what is sent.
+    :ivar key: its id, comparable by value (:func:`~txqmp.jsontext.id_key`); ``None`` without one.
+    :ivar oob: whether it overtakes.
+    :ivar sent: whether it was written.
+    :ivar abandoned: whether the caller has gone, by cancelling or by a timeout.
+    """
+
+    __slots__ = (
+        "_deferred",
+        "_owner",
+        "deadline",
+        "descriptor",
+        "key",
+        "name",
+        "notice_at",
+        "number",
+        "oob",
+        "sent",
+        "since",
+        "text",
+        "timeout",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        owner: PendingCommands,
+        name: str,
+        text: bytes,
+        key: Hashable | None,
+        oob: bool,
+        timeout: float | None,
+        descriptor: int | None,
+        whole: bool,
+    ) -> None:
+        self._owner = owner
+        self._deferred: Deferred[Any] | None = Deferred(self._cancelled)
+        self.name = name
+        self.text = text
+        self.key = key
+        self.oob = oob
+        self.timeout = timeout
+        self.descriptor = descriptor
+        self.whole = whole
+        self.sent = False
+        self.number = -1
+        self.since = 0.0
+        self.deadline: float | None = None
+        self.notice_at: float | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        return self._deferred is None
+
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        self._deferred = None
+        self._owner.abandon(self)
+
+    def succeed(self, value: Any) -> None:
+        """Give the caller, if there still is one, a result."""
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            deferred.callback(value)
+
+    def fail(self, error: Exception) -> None:
+        """Give the caller, if there still is one, an error."""
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            deferred.errback(error)
+
+    def close_descriptor(self) -> None:
+        """Close our duplicate of the descriptor, if one travels with the command."""
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class PendingCommands:
+    """
+    The commands of one session.
+
+    :param sender: what writes for it.
+    :param clock: where the time limits come from.
+    :param window: how many in-band commands may be in flight, at least one. More wait, in order.
+    :param max_waiting: how many may wait.
+    :param slow: after how many seconds to tell the sender that a command still waits, and again
+        after each doubling; ``None`` for never.
+
+    :ivar late_replies: replies to commands whose caller had gone; swallowed.
+    :ivar unknown_replies: replies whose id is nobody's; dropped (QMP spec, *Out-of-band
+        execution*).
+    """
+
+    __slots__ = (
+        "_blurred",
+        "_clock",
+        "_descriptor_command",
+        "_draining",
+        "_in_flight",
+        "_last_id",
+        "_max_waiting",
+        "_nameless",
+        "_number",
+        "_prefix",
+        "_sender",
+        "_slow",
+        "_table",
+        "_waiting",
+        "_watch",
+        "late_replies",
+        "unknown_replies",
+        "window",
+    )
+
+    def __init__(
+        self,
+        sender: CommandSender,
+        clock: IReactorTime,
+        *,
+        window: int = DEFAULT_WINDOW,
+        max_waiting: int = DEFAULT_MAX_WAITING,
+        slow: float | None = None,
+    ) -> None:
+        if window < 1:
+            raise ValueError(f"a window of {window} lets no command through")
+        self.window = window
+        self.late_replies = 0
+        self.unknown_replies = 0
+        self._sender = sender
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._slow = slow
+        self._prefix = secrets.token_hex(4)
+        self._last_id = 0
+        self._number = 0
+        self._in_flight = 0
+        self._table: dict[Hashable, PendingCommand] = {}
+        self._waiting: OrderedDict[int, PendingCommand] = OrderedDict()
+        # Commands without an id, in the order in which they were sent.
+        self._nameless: list[PendingCommand] = []
+        self._descriptor_command: PendingCommand | None = None
+        self._draining = False
+        # The last command before bytes of unknown meaning were sent; see blur().
+        self._blurred = -1
+        self._watch: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """How many commands have no reply yet, those that wait and the abandoned ones included."""
+        return len(self._all())
+
+    @property
+    def in_flight(self) -> int:
+        """How many in-band commands were sent and have no reply yet."""
+        return self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for their turn."""
+        return len(self._waiting)
+
+    def next_id(self) -> str:
+        """A fresh id: a prefix that is random for each session, and a number (fact G9)."""
+        self._last_id += 1
+        return f"{self._prefix}-{self._last_id}"
+
+    def issue(
+        self,
+        name: str,
+        text: bytes,
+        key: Hashable | None,
+        *,
+        oob: bool = False,
+        timeout: float | None = None,
+        descriptor: int | None = None,
+        whole: bool = False,
+    ) -> Deferred[Any]:
+        """
+        Send a command, now or when its turn comes.
+
+        :param name: its name, for errors.
+        :param text: its whole text, with the id in it.
+        :param key: the id's key; ``None`` if it has no id: then it is taken to be answered in the
+            order of those that have none.
+        :param oob: send it at once, whatever is in flight.
+        :param timeout: in seconds, from now.
+        :param descriptor: one that is ours to close.
+        :param whole: give the caller the reply as a :class:`~txqmp.messages.Message`, whether it
+            tells of success or failure.
+        :returns: a Deferred of what the command returned. Cancelling it frees the caller; a
+            command that was sent may run all the same.
+        :raises ExecuteError: (by the Deferred, as all of these) the peer answered with an error.
+        :raises ExecuteTimeoutError: the limit passed.
+        :raises InvalidCommandError: the id is in use, or a tap held the command back.
+        :raises TooManyCommandsError: too many commands wait.
+        """
+        command = PendingCommand(self, name, text, key, oob, timeout, descriptor, whole)
+        deferred = command._deferred
+        assert deferred is not None
+        if key is not None and key in self._table:
+            self._refuse(command, InvalidCommandError(f"{name}: its id is in use", name))
+            return deferred
+        self._number += 1
+        command.number = self._number
+        may_go = oob or (
+            not self._waiting and self._in_flight < self.window and descriptor is None
+        )
+        if not may_go and len(self._waiting) >= self._max_waiting:
+            error = TooManyCommandsError(f"{name}: {len(self._waiting)} commands wait", name)
+            self._refuse(command, error)
+            return deferred
+        if key is not None:
+            self._table[key] = command
+        self._set_limits(command)
+        if may_go:
+            self._send(command)
+        else:
+            self._waiting[command.number] = command
+            self._pump()
+        return deferred
+
+    @staticmethod
+    def _refuse(command: PendingCommand, error: Exception) -> None:
+        command.close_descriptor()
+        command.fail(error)
+
+    def blur(self) -> None:
+        """
+        Bytes of unknown meaning were sent: an error without an id may be the answer to them,
+        until a command that was issued later is answered.
+        """
+        self._blurred = self._number
+
+    # Sending
+
+    def _send(self, command: PendingCommand) -> None:
+        command.sent = True
+        if not command.oob:
+            self._in_flight += 1
+        if command.descriptor is not None:
+            self._descriptor_command = command
+        if command.key is None:
+            self._nameless.append(command)
+        problem: Exception | None = None
+        try:
+            if not self._sender.send(command.text, command.descriptor):
+                problem = InvalidCommandError(f"{command.name}: a tap held it back", command.name)
+        except Exception as error:
+            problem = InvalidCommandError(f"{command.name}: {error}", command.name)
+            problem.__cause__ = error
+        if problem is not None:
+            command.sent = False
+            self._forget(command)
+            command.fail(problem)
+
+    def _pump(self) -> None:
+        while self._waiting and self._in_flight < self.window:
+            number, command = next(iter(self._waiting.items()))
+            if command.descriptor is not None:
+                if self._descriptor_command is None and not self._draining:
+                    self._draining = True
+                    self._sender.call_when_drained(self._drained)
+                return
+            del self._waiting[number]
+            self._send(command)
+
+    def _drained(self) -> None:
+        self._draining = False
+        if self._waiting and self._in_flight < self.window and self._descriptor_command is None:
+            number, command = next(iter(self._waiting.items()))
+            if command.descriptor is not None:
+                del self._waiting[number]
+                self._send(command)
+        self._pump()
+
+    def _forget(self, command: PendingCommand) -> None:
+        """A sent command is over: its place in the window is free."""
+        if command.key is not None:
+            self._table.pop(command.key, None)
+        else:
+            self._nameless.remove(command)
+        if not command.oob:
+            self._in_flight -= 1
+        if command.descriptor is not None:
+            self._descriptor_command = None
+            command.close_descriptor()
+
+    # Replies
+
+    def settle(self, reply: dict[str, Any]) -> bool:
+        """
+        Give a reply that has an id to the command that it answers.
+
+        :returns: whether there is such a command. A reply of the wrong shape is its command's
+            failure, an :exc:`~txqmp.errors.ObjectTypeError`.
+        """
+        key = reply["id"]
+        if type(key) is not str:
+            key = id_key(key)
+        command = self._table.get(key)
+        if command is None or not command.sent:
+            self.unknown_replies += 1
+            return False
+        self._answer(command, reply)
+        return True
+
+    def settle_nameless(self, reply: dict[str, Any]) -> bool:
+        """
+        Give a reply without an id to the command that it must mean: the first that was sent
+        without one, or, if it tells that the peer could not read its input, the only one that
+        is in flight.
+
+        :returns: whether there is such a command.
+        """
+        if self._nameless:
+            self._answer(self._nameless[0], reply)
+            return True
+        if "error" not in reply or self._blurred >= 0:
+            return False
+        suspects = [command for command in self._table.values() if command.sent]
+        if len(suspects) != 1:
+            return False
+        self._forget(suspects[0])
+        self._pump()
+        try:
+            parsed = ErrorReply(reply)
+            error: Exception = ServerParseError(
+                parsed.error.error_class, parsed.error.desc, parsed
+            )
+        except ObjectTypeError as problem:
+            error = problem
+        suspects[0].fail(error)
+        return True
+
+    def _answer(self, command: PendingCommand, reply: dict[str, Any]) -> None:
+        if command.number > self._blurred and not command.oob:
+            self._blurred = -1
+        self._forget(command)
+        if self._waiting:
+            self._pump()
+        if command._deferred is None:
+            self.late_replies += 1
+        elif command.whole:
+            command.succeed(Message.adopt(reply))
+        elif "return" in reply and "error" not in reply:
+            command.succeed(reply["return"])
+        else:
+            try:
+                parsed = ErrorReply(reply)
+            except ObjectTypeError as error:
+                command.fail(error)
+                return
+            info = parsed.error
+            command.fail(
+                ExecuteError(
+                    command.name, info.error_class, info.desc, Message(command.text), parsed
+                )
+            )
+
+    # Ends
+
+    def abandon(self, command: PendingCommand) -> None:
+        """
+        The caller has gone. A command that still waits is never sent; one that was sent keeps its
+        id and its place until the late reply comes.
+        """
+        if not command.sent and self._waiting.pop(command.number, None) is not None:
+            if command.key is not None:
+                del self._table[command.key]
+            command.close_descriptor()
+            self._pump()
+
+    def end(self, fail: Callable[[PendingCommand], None]) -> None:
+        """
+        The session is over: each command, in the order of the calls, is given to ``fail``, which
+        ends it. The table is empty by then.
+        """
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        pending = self._all()
+        self._table.clear()
+        self._nameless.clear()
+        self._waiting.clear()
+        self._in_flight = 0
+        self._descriptor_command = None
+        for command in pending:
+            command.close_descriptor()
+        for command in sorted(pending, key=lambda command: command.number):
+            fail(command)
+
+    def _all(self) -> list[PendingCommand]:
+        """Every command that has no reply yet, in no order."""
+        waiting = (command for command in self._waiting.values() if command.key is None)
+        return [*self._table.values(), *self._nameless, *waiting]
+
+    # Time limits: one delayed call for all commands, set for the first limit that may pass.
+
+    def _set_limits(self, command: PendingCommand) -> None:
+        now = self._clock.seconds()
+        command.since = now
+        command.deadline = None if command.timeout is None else now + command.timeout
+        command.notice_at = None if self._slow is None else now + self._slow
+        self._watch_for(command, now)
+
+    def _watch_for(self, command: PendingCommand, now: float) -> None:
+        due = command.deadline
+        notice_at = command.notice_at
+        if due is None or (notice_at is not None and notice_at < due):
+            due = notice_at
+        if due is None:
+            return
+        if self._watch is None:
+            self._watch = self._clock.callLater(max(0.0, due - now), self._check_limits)
+        elif due < self._watch.getTime():
+            self._watch.reset(max(0.0, due - now))
+
+    def _check_limits(self) -> None:
+        self._watch = None
+        now = self._clock.seconds()
+        reached = now + _CLOCK_GRAIN
+        expired: list[PendingCommand] = []
+        slow: list[PendingCommand] = []
+        for command in self._all():
+            if command._deferred is None:
+                continue
+            if command.deadline is not None and command.deadline <= reached:
+                expired.append(command)
+                continue
+            if command.notice_at is not None and command.notice_at <= reached:
+                command.notice_at = now + (now - command.since)
+                slow.append(command)
+            self._watch_for(command, now)
+        for command in slow:
+            self._sender.still_waiting(command, now - command.since)
+        for command in expired:
+            deferred, command._deferred = command._deferred, None
+            self.abandon(command)
+            if deferred is not None:
+                assert command.timeout is not None
+                deferred.errback(ExecuteTimeoutError(command.name, command.timeout, command.sent))

@@ -1,0 +1,483 @@
+"""
+Sessions that last: :class:`QMPClientFactory` dials or accepts, and dials again.
+
+:func:`connect` and :func:`listen` are for one session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    fail,
+    maybeDeferred,
+    succeed,
+)
+from twisted.internet.interfaces import IAddress, IConnector, IListeningPort, IProtocol
+from twisted.internet.protocol import ClientFactory, Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txqmp.endpoints import Where, client_endpoint, connect_error, server_endpoint
+from txqmp.errors import (
+    ConnectError,
+    ConnectFailure,
+    ConnectTimeoutError,
+    DisconnectedError,
+    QMPError,
+    StateError,
+)
+from txqmp.events import EventHub, EventSource
+from txqmp.protocol import QMPProtocol
+from txqmp.reconnect import Backoff, Redialler
+from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
+
+
+@attrs.frozen
+class Gap:
+    """
+    A time in which nobody listened: what happened in it is not known (fact G37).
+
+    :ivar since: when the last session ended, in seconds since the epoch.
+    :ivar until: when the next one began.
+    :ivar reason: how the last session ended, in words.
+    """
+
+    since: float
+    until: float
+    reason: str
+
+
+@attrs.frozen
+class Snapshot:
+    """
+    How things are after a gap.
+
+    :ivar results: what each query returned, by the command's name.
+    :ivar errors: for the queries that failed, why, by the command's name.
+    """
+
+    results: dict[str, Any]
+    errors: dict[str, BaseException]
+
+
+def _ignore(*_: Any) -> None:
+    """The default of each of :class:`Observer`'s callbacks."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Observer:
+    """
+    Who is told of a factory's sessions. What a callback raises is logged, and hurts nobody.
+
+    :ivar ready: called with each session that runs, before its events are delivered.
+    :ivar lost: called with a session that ran and is over, and with the
+        :exc:`~txqmp.errors.DisconnectedError` that tells how it ended.
+    :ivar gap: called with the :class:`Gap`, once after each return, after ``ready``.
+    :ivar snapshot: called with the :class:`Snapshot` that follows.
+    :ivar failed: called with the error of each attempt that came to nothing.
+    """
+
+    ready: Callable[[QMPProtocol], Any] = _ignore
+    lost: Callable[[QMPProtocol, QMPError], Any] = _ignore
+    gap: Callable[[Gap], Any] = _ignore
+    snapshot: Callable[[Snapshot], Any] = _ignore
+    failed: Callable[[QMPError], Any] = _ignore
+    _observers: list[Observer] = attrs.field(factory=list, repr=False)
+
+    def cancel(self) -> None:
+        """Be told no more."""
+        if self in self._observers:
+            self._observers.remove(self)
+
+
+class QMPClientFactory(EventSource, ClientFactory):
+    """
+    Makes sessions, and remakes the one that was lost.
+
+    Use it with :meth:`dial`, with ``reactor.connectUNIX`` or ``connectTCP``, with a server
+    endpoint's ``listen`` (QEMU dials us), or under an application as
+    :class:`~txqmp.service.QMPService`. A client endpoint's ``connect`` gives a single session: the
+    endpoint is not known here, so it cannot be dialled again.
+
+    Subscriptions made on the factory outlive a session; its ``events`` hub ends with :meth:`stop`.
+
+    :param reactor: also the clock.
+    :param name: a name for the log.
+    :param settings: for each session.
+    :param backoff: the waits between attempts; ``None`` to dial once only.
+    :param max_sessions: how many sessions there may be at once; further connections are refused.
+        ``None`` for any number, for a server endpoint that many QEMUs dial.
+    :param snapshot: the queries to run after a gap.
+
+    :ivar last_error: why the last attempt came to nothing, ``None`` after a success.
+    :ivar sessions_begun: how many sessions ran so far.
+    :ivar refused: connections refused because of ``max_sessions``.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        name: str = "qmp",
+        settings: SessionSettings = DEFAULT_SETTINGS,
+        backoff: Backoff | None = Backoff(),
+        max_sessions: int | None = 1,
+        snapshot: tuple[str, ...] = ("query-status",),
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.events = EventHub(reactor)
+        self.last_error: QMPError | None = None
+        self.sessions_begun = 0
+        self.refused = 0
+        self._reactor = reactor
+        self._backoff = backoff
+        self._max_sessions = max_sessions
+        self._snapshot = snapshot
+        self._observers: list[Observer] = []
+        self._connections: dict[QMPProtocol, None] = {}
+        self._running: dict[QMPProtocol, None] = {}
+        self._waiters: list[tuple[int | None, Deferred[QMPProtocol]]] = []
+        self._redialler: Redialler | None = None
+        self._attempt: Deferred[Any] | None = None
+        self._connector: IConnector | None = None
+        self._stopped = False
+        self._lost_at: tuple[float, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def session(self) -> QMPProtocol | None:
+        """The session that runs, the newest where there are several, or ``None``."""
+        return next(reversed(self._running), None)
+
+    @property
+    def sessions(self) -> tuple[QMPProtocol, ...]:
+        """All sessions that run."""
+        return tuple(self._running)
+
+    # What users call
+
+    def dial(self, where: Where) -> None:
+        """
+        Connect, and connect again whenever the session is lost, until :meth:`stop`.
+
+        :param where: as for :func:`connect`.
+        :raises ValueError: it is no endpoint.
+        :raises StateError: the factory dials already.
+        """
+        if self._redialler is not None:
+            raise StateError(f"{self.name}: the factory dials already")
+        endpoint = client_endpoint(self._reactor, where)
+
+        def attempt() -> None:
+            self._attempt = _connect_in_time(
+                self._reactor, endpoint, self, self.settings.timeouts.connect
+            )
+            self._attempt.addCallbacks(self._attempt_made, self._attempt_failed)
+
+        self._begin(Redialler(self._reactor, attempt, self._backoff))
+        attempt()
+
+    def when_ready(self, failures: int | None = None) -> Deferred[QMPProtocol]:
+        """
+        Wait for a session that runs.
+
+        :param failures: give up after so many failed attempts in a row; ``None`` for never.
+        :returns: a fresh Deferred of the session, at once where there is one.
+        :raises QMPError: (by the Deferred) the error of the last attempt, or a
+            :exc:`~txqmp.errors.StateError` when the factory is stopped.
+        """
+        if self.session is not None:
+            return succeed(self.session)
+        if self._stopped:
+            return fail(self._stopped_error())
+        deferred: Deferred[QMPProtocol] = Deferred(self._forget_waiter)
+        self._waiters.append((failures, deferred))
+        return deferred
+
+    def observe(
+        self,
+        *,
+        ready: Callable[[QMPProtocol], Any] = _ignore,
+        lost: Callable[[QMPProtocol, QMPError], Any] = _ignore,
+        gap: Callable[[Gap], Any] = _ignore,
+        snapshot: Callable[[Snapshot], Any] = _ignore,
+        failed: Callable[[QMPError], Any] = _ignore,
+    ) -> Observer:
+        """
+        Be told of sessions: the parameters are those of :class:`Observer`.
+
+        :returns: a handle with ``cancel()``.
+        """
+        observer = Observer(
+            ready=ready,
+            lost=lost,
+            gap=gap,
+            snapshot=snapshot,
+            failed=failed,
+            observers=self._observers,
+        )
+        self._observers.append(observer)
+        return observer
+
+    def stop(self) -> Deferred[None]:
+        """
+        Dial no more, and end what runs. The factory can be used again afterwards.
+
+        :returns: a Deferred that fires when all connections are closed: a peer that does not
+            read is cut off after the settings' ``timeouts.close``.
+        """
+        self._stopped = True
+        redialler, self._redialler = self._redialler, None
+        if redialler is not None:
+            redialler.stop()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+        connector, self._connector = self._connector, None
+        if connector is not None and getattr(connector, "state", None) == "connecting":
+            connector.stopConnecting()
+        waiters, self._waiters = self._waiters, []
+        for _, waiter in waiters:
+            waiter.errback(self._stopped_error())
+        end = DisconnectedError(f"{self.name}: the factory was stopped", expected=True)
+        self.events.end(end.twin)
+        self._lost_at = None
+        return _all([session.disconnect() for session in tuple(self._connections)])
+
+    def _stopped_error(self) -> StateError:
+        return StateError(f"{self.name}: the factory is stopped")
+
+    def _forget_waiter(self, deferred: Deferred[QMPProtocol]) -> None:
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not deferred]
+
+    def _begin(self, redialler: Redialler) -> None:
+        self._redialler = redialler
+        self.resume()
+
+    def resume(self) -> None:
+        """Take connections again after :meth:`stop`; :meth:`dial` does so by itself."""
+        if self._stopped:
+            self._stopped = False
+            self.events.begin()
+
+    # What Twisted calls
+
+    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | None:
+        if self._stopped:
+            return None
+        if self._max_sessions is not None and len(self._connections) >= self._max_sessions:
+            self.refused += 1
+            return None
+        session = QMPProtocol(self._reactor, self.settings, self.name, self)
+        session.factory = self
+        self._connections[session] = None
+        return session
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        self._connector = connector
+        if self._redialler is None:
+            self._begin(Redialler(self._reactor, connector.connect, self._backoff))
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._failed(connect_error(reason))
+
+    # What sessions call
+
+    def session_ready(self, session: QMPProtocol) -> None:
+        """A session runs: tell all who want to know."""
+        self.last_error = None
+        self.sessions_begun += 1
+        self._running[session] = None
+        lost_at, self._lost_at = self._lost_at, None
+        if self._redialler is not None:
+            self._redialler.succeeded()
+        session.events.subscribe(self.events.publish)
+        self._log.info("{name}: the session runs", name=self.name)
+        self._tell("ready", session)
+        if lost_at is not None:
+            since, reason = lost_at
+            self._tell("gap", Gap(since, self._reactor.seconds(), reason))
+            self._take_snapshot(session)
+        waiters, self._waiters = self._waiters, []
+        for _, waiter in waiters:
+            waiter.callback(session)
+
+    def session_ended(self, session: QMPProtocol, error: QMPError) -> None:
+        """A session is over, or never ran: dial again."""
+        self._connections.pop(session, None)
+        if session not in self._running:
+            self._failed(error)
+            return
+        del self._running[session]
+        if self._max_sessions == 1 and not self._stopped:
+            self._lost_at = (self._reactor.seconds(), str(error))
+        if self._redialler is not None:
+            self._redialler.lost()
+        self._tell("lost", session, error)
+
+    # Attempts
+
+    def _attempt_made(self, _: IProtocol) -> None:
+        self._attempt = None
+
+    def _attempt_failed(self, failure: Failure) -> None:
+        self._attempt = None
+        self._failed(connect_error(failure))
+
+    def _failed(self, error: QMPError) -> None:
+        if self._stopped:
+            return
+        if self.last_error is None or str(error) != str(self.last_error):
+            self._log.info("{name}: no session: {error}", name=self.name, error=error)
+        self.last_error = error
+        if self._redialler is not None:
+            self._redialler.failed()
+            made = self._redialler.failures
+            tired = [w for limit, w in self._waiters if limit is not None and made >= limit]
+            self._waiters = [waiter for waiter in self._waiters if waiter[1] not in tired]
+            for waiter in tired:
+                waiter.errback(error.twin())
+        self._tell("failed", error)
+
+    def _take_snapshot(self, session: QMPProtocol) -> None:
+        results: dict[str, Any] = {}
+        errors: dict[str, BaseException] = {}
+
+        def took(outcome: Any, command: str) -> None:
+            if isinstance(outcome, Failure):
+                errors[command] = outcome.value
+            else:
+                results[command] = outcome
+
+        queries = [session.execute(cmd).addBoth(took, cmd) for cmd in self._snapshot]
+        _all(queries).addCallback(lambda _: self._tell("snapshot", Snapshot(results, errors)))
+
+    def _tell(self, what: str, *news: object) -> None:
+        for observer in tuple(self._observers):
+            try:
+                getattr(observer, what)(*news)
+            except Exception:
+                self._log.failure("{name}: an observer failed on {what}", name=self.name, what=what)
+
+
+def connect(
+    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
+) -> Deferred[QMPProtocol]:
+    """
+    Connect to a QMP server: one session, one attempt.
+
+    :param reactor: the reactor, also the clock.
+    :param where: a bare path, ``("::1", 4444)``, an endpoint string such as ``"unix:PATH"``,
+        ``"tcp:HOST:PORT"``, ``"tls:HOST:PORT"``, ``"fd:N"`` (an inherited or socketpair
+        descriptor) or ``"exec:COMMAND"`` (a child with ``-qmp stdio``), or an
+        ``IStreamClientEndpoint``.
+    :param name: a name for the log.
+    :param settings: what can be chosen.
+    :returns: a Deferred of the session, ready for commands. Cancelling it closes the connection.
+    :raises ConnectError: (by the Deferred, as all of these) no connection, no greeting or no
+        reply to ``qmp_capabilities``; its ``kind`` and ``phase`` tell more.
+    :raises GreetingError: the peer does not speak QMP.
+    :raises NegotiationError: the peer refused.
+    :raises ValueError: ``where`` is no endpoint.
+    """
+    return Deferred.fromCoroutine(_connect(reactor, where, name, settings))
+
+
+async def _connect(
+    reactor: Any, where: Where, name: str, settings: SessionSettings
+) -> QMPProtocol:
+    endpoint = client_endpoint(reactor, where)
+    once = _Once(reactor, name, settings)
+    try:
+        await _connect_in_time(reactor, endpoint, once, settings.timeouts.connect)
+    except Exception as error:
+        raise connect_error(Failure(error)) from error
+    assert once.session is not None
+    try:
+        return await once.session.when_ready()
+    except CancelledError:
+        once.session.abort()
+        raise
+
+
+def listen(
+    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
+) -> Deferred[QMPProtocol]:
+    """
+    Wait for a QEMU that dials us (``-qmp unix:PATH,server=off,reconnect=1``): one session. The
+    listening ends when it is there. A peer that dials and then fails to greet does not count.
+
+    :param where: where to listen: a bare path (made with mode 600), ``("127.0.0.1", 4444)``, an
+        endpoint string such as ``"unix:PATH:mode=660"``, or an ``IStreamServerEndpoint``.
+    :returns: a Deferred of the session, and so the other parameters as for :func:`connect`.
+        Cancelling it ends the listening.
+    :raises ConnectError: (by the Deferred) the place cannot be listened on.
+    :raises ValueError: ``where`` is no endpoint.
+    """
+    return Deferred.fromCoroutine(_listen(reactor, where, name, settings))
+
+
+async def _listen(reactor: Any, where: Where, name: str, settings: SessionSettings) -> QMPProtocol:
+    endpoint = server_endpoint(reactor, where)
+    factory = QMPClientFactory(reactor, name=name, settings=settings)
+    try:
+        port: IListeningPort = await endpoint.listen(factory)
+    except Exception as error:
+        raise ConnectError(f"cannot listen on {where}: {error}") from error
+    try:
+        return await factory.when_ready()
+    except CancelledError:
+        await factory.stop()
+        raise
+    finally:
+        await maybeDeferred(port.stopListening)
+
+
+class _Once(Factory):
+    """The factory of one session."""
+
+    noisy = False
+    session: QMPProtocol | None = None
+
+    def __init__(self, reactor: Any, name: str, settings: SessionSettings) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._settings = settings
+
+    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol:
+        self.session = QMPProtocol(self._reactor, self._settings, self._name)
+        self.session.factory = self
+        return self.session
+
+
+def _connect_in_time(
+    reactor: Any, endpoint: Any, factory: Any, limit: float | None
+) -> Deferred[IProtocol]:
+    """Connect within a time limit, in seconds."""
+    attempt: Deferred[IProtocol] = endpoint.connect(factory)
+    if limit is not None:
+
+        def too_late(_: object, __: float) -> Failure:
+            return Failure(
+                ConnectTimeoutError(f"no connection within {limit:g} s", ConnectFailure.SILENT)
+            )
+
+        attempt.addTimeout(limit, reactor, onTimeoutCancel=too_late)
+    return attempt
+
+
+def _all(deferreds: list[Deferred[Any]]) -> Deferred[None]:
+    """Wait for all of them, however each ends."""
+    return DeferredList(deferreds, consumeErrors=True).addCallback(lambda _: None)

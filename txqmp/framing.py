@@ -1,0 +1,305 @@
+"""
+Bytes to objects and back: :class:`JSONLineReceiver`, the only place that writes to a transport.
+
+What arrives is cut at line ends and read in linear time, whether it is one huge line in many
+pieces or thousands of lines in one. A message may be spread over several lines
+(``-mon pretty=on``, fact G13).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from twisted.internet.interfaces import IPullProducer, IUNIXTransport
+from twisted.protocols.basic import LineReceiver
+from zope.interface import implementer
+
+from txqmp.errors import (
+    DeserializationError,
+    MessageTooLongError,
+    ProtocolError,
+    UnexpectedTypeError,
+)
+from txqmp.messages import Message
+from txqmp.taps import Taps
+
+
+DEFAULT_MAX_MESSAGE = 64 << 20
+"""The largest message taken, in bytes: the same as QEMU's limit on what it reads (fact G18)."""
+
+_loads = orjson.loads
+_NOT_JSON = orjson.JSONDecodeError
+_NO_LINES: Iterator[bytes] = iter(())
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class JSONLineReceiver(LineReceiver):
+    """
+    A protocol of JSON objects, one a line.
+
+    Subclasses override :meth:`message_received` and :meth:`framing_failed`. Lines may end with
+    CRLF or LF; blank lines and a leading 0xFF (fact G16) mean nothing.
+    ``pauseProducing`` and ``resumeProducing`` work as in ``LineReceiver``, in the middle of a
+    chunk too.
+
+    :cvar max_message: the largest message taken, in bytes.
+    """
+
+    delimiter = b"\n"
+    max_message = DEFAULT_MAX_MESSAGE
+
+    _lines: Iterator[bytes] = _NO_LINES
+    _pieces: list[bytes] | None = None
+    _pieces_size = 0
+    _chunks: list[bytes] | None = None
+    _spread: _SpreadMessage | None = None
+    _reading = False
+    _stopped = False
+    _taps: Taps | None = None
+
+    def message_received(self, message: dict[str, Any]) -> None:
+        """One object came. An exception from here closes the connection: catch your own."""
+        raise NotImplementedError
+
+    def framing_failed(self, error: ProtocolError) -> None:
+        """
+        What came is not a message; nothing after it is read. Called once. Close the connection.
+
+        :param error: a :exc:`~txqmp.errors.DeserializationError`,
+            :exc:`~txqmp.errors.UnexpectedTypeError` or :exc:`~txqmp.errors.MessageTooLongError`.
+        """
+        raise NotImplementedError
+
+    @property
+    def taps(self) -> Taps:
+        """The taps on this connection's messages (:mod:`txqmp.taps`)."""
+        if self._taps is None:
+            self._taps = Taps()
+        return self._taps
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes of a message that is not whole are held."""
+        return self._pieces_size + (self._spread.size if self._spread is not None else 0)
+
+    # Reading
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        if data and (self._reading or self.paused):
+            if self._chunks is None:
+                self._chunks = []
+            self._chunks.append(data)
+            return
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            if data:
+                self._cut(data)
+            self._read_lines()
+            while self._chunks and not self.paused:
+                self._cut(self._chunks.pop(0))
+                self._read_lines()
+        finally:
+            self._reading = False
+
+    def resumeProducing(self) -> None:
+        if not self._stopped:
+            super().resumeProducing()
+
+    def stop_reading(self) -> None:
+        """Drop what is held, and all that still comes."""
+        self._stopped = True
+        self.paused = True
+        self._lines = _NO_LINES
+        self._pieces = self._chunks = self._spread = None
+
+    def _cut(self, data: bytes) -> None:
+        """Cut a chunk at its line ends: whole lines to read, and a piece to hold."""
+        lines = data.split(b"\n")
+        if self._pieces is not None:
+            self._pieces.append(lines[0])
+            if len(lines) == 1:
+                self._pieces_size += len(data)
+                return
+            lines[0] = b"".join(self._pieces)
+        last = lines.pop()
+        self._pieces = [last] if last else None
+        self._pieces_size = len(last)
+        self._lines = iter(lines)
+
+    def _read_lines(self) -> None:
+        limit = self.max_message
+        received = self.message_received
+        for line in self._lines:
+            if self._spread is not None:
+                self._continue_spread(line)
+            elif len(line) > limit:
+                self._fail(MessageTooLongError(limit, line[:1024]))
+            else:
+                try:
+                    message = _loads(line)
+                except _NOT_JSON:
+                    self._read_irregular(line)
+                else:
+                    if type(message) is not dict:
+                        self._fail(UnexpectedTypeError(message))
+                    elif self._taps is None:
+                        received(message)
+                    else:
+                        self._received_tapped(message)
+            if self.paused:
+                break
+        else:
+            if self._pieces_size > limit and self._pieces is not None:
+                self._fail(MessageTooLongError(limit, b"".join(self._pieces[:2])[:1024]))
+
+    def _received_tapped(self, message: dict[str, Any]) -> None:
+        passed = self.taps.inbound(Message.adopt(message))
+        if passed is not None:
+            self.message_received(passed.members)
+
+    def _read_irregular(self, line: bytes) -> None:
+        """A line that is not JSON as it stands: blank, after a 0xFF, a message's beginning, or bad."""
+        text = line.strip().lstrip(b"\xff").strip()
+        if not text:
+            return
+        try:
+            message = _loads(text)
+        except _NOT_JSON as error:
+            spread = _SpreadMessage()
+            if "unexpected end" in error.msg and text[0] == 0x7B and spread.add(text) is None:
+                self._spread = spread
+            else:
+                self._fail(DeserializationError(f"not a JSON object ({error.msg})", line))
+            return
+        if type(message) is not dict:
+            self._fail(UnexpectedTypeError(message))
+        else:
+            self._received_tapped(message)
+
+    def _continue_spread(self, line: bytes) -> None:
+        spread = self._spread
+        assert spread is not None
+        if line[:1] == b"\xff":
+            self._spread = None
+            self._read_irregular(line)
+            return
+        whole = spread.add(line)
+        if spread.size > self.max_message:
+            self._fail(MessageTooLongError(self.max_message, spread.start()[:1024]))
+        elif whole is not None:
+            self._spread = None
+            try:
+                message = _loads(whole)
+            except _NOT_JSON as error:
+                self._fail(DeserializationError(f"not a JSON object ({error.msg})", whole))
+            else:
+                self._received_tapped(message)
+
+    def _fail(self, error: ProtocolError) -> None:
+        self.stop_reading()
+        self.framing_failed(error)
+
+    # Writing
+
+    def send(self, text: bytes, descriptor: int | None = None) -> bool:
+        """
+        Write one message.
+
+        :param text: the message's text, without a line end in it.
+        :param descriptor: a file descriptor to travel with the text's first byte; the transport's
+            buffer must be empty (:meth:`call_when_drained`). It stays open until the peer has
+            answered: closing it is the caller's part.
+        :returns: ``False`` where a tap held the message back.
+        """
+        if self._taps is not None:
+            message = self._taps.outbound(Message(text))
+            if message is None:
+                return False
+            text = bytes(message)
+        self.write_bytes(text + b"\n", descriptor)
+        return True
+
+    def write_bytes(self, data: bytes, descriptor: int | None = None) -> None:
+        """Write bytes as they are, past the taps."""
+        transport: Any = self.transport
+        if transport is None:
+            return
+        if descriptor is not None:
+            transport.sendFileDescriptor(descriptor)
+        transport.write(data)
+
+    @property
+    def carries_descriptors(self) -> bool:
+        """Whether file descriptors can be sent: only over a UNIX socket."""
+        return bool(IUNIXTransport.providedBy(self.transport))
+
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        """
+        Call back from the reactor when all that was written has left the transport's buffer.
+
+        Twisted attaches a descriptor to the front of what is buffered (fact G33), so one that is
+        to travel with its own command must find the buffer empty. One caller at a time.
+        """
+        transport: Any = self.transport
+        drain = _Drain(transport, callback)
+        transport.registerProducer(drain, False)
+        drain.armed = True
+        # The space between two messages: it makes sure that there is something to drain.
+        transport.write(b"\n")
+
+
+@implementer(IPullProducer)
+class _Drain:
+    """Told by the transport when its buffer is empty; it tells that once."""
+
+    __slots__ = ("_callback", "_transport", "armed")
+
+    def __init__(self, transport: Any, callback: Callable[[], None]) -> None:
+        self._transport = transport
+        self._callback = callback
+        self.armed = False
+
+    def resumeProducing(self) -> None:
+        if self.armed:
+            self.armed = False
+            self._transport.unregisterProducer()
+            self._callback()
+
+    def stopProducing(self) -> None:
+        self.armed = False
+
+
+class _SpreadMessage:
+    """A message spread over several lines, whole when its braces are closed."""
+
+    __slots__ = ("_depth", "_lines", "size")
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._depth = 0
+        self.size = 0
+
+    def start(self) -> bytes:
+        return b"\n".join(self._lines[:32])
+
+    def add(self, line: bytes) -> bytes | None:
+        """
+        Take one more line.
+
+        :returns: the whole text when this line ends it, or shows that it never can end well.
+        """
+        self._lines.append(line)
+        self.size += len(line) + 1
+        bare = _STRING.sub(b"", line)
+        self._depth += bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")
+        # A string cannot go over a line's end: an odd quotation mark is the end of the reading.
+        if self._depth <= 0 or b'"' in bare:
+            return b"\n".join(self._lines)
+        return None

@@ -1,0 +1,633 @@
+"""
+A QMP session: :class:`QMPProtocol`, from the greeting to the end.
+
+It joins framing (:mod:`txqmp.framing`), dispatch (:mod:`txqmp.dispatch`) and events
+(:mod:`txqmp.events`), and knows the phases of a session: what comes before the greeting, between
+greeting and negotiation, and after the end.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Union
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ProcessDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txqmp.dispatch import PendingCommand, PendingCommands
+from txqmp.errors import (
+    ConnectError,
+    ConnectFailure,
+    DescriptorError,
+    DisconnectedError,
+    ExecuteError,
+    GreetingError,
+    InvalidCommandError,
+    ObjectTypeError,
+    ProtocolError,
+    QMPError,
+    ServerParseError,
+    StateError,
+    excerpt,
+)
+from txqmp.events import EventHub, EventSource
+from txqmp.framing import JSONLineReceiver
+from txqmp.handshake import Handshake
+from txqmp.jsontext import UnwritableError, id_key, write
+from txqmp.lifecycle import Lifecycle, RunState
+from txqmp.messages import Command, ErrorReply, Event, Greeting, Message, parse_message
+from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
+from txqmp.timeouts import FROM_TABLE, Limit
+
+
+class HasFileno(Protocol):
+    """A file-like object."""
+
+    def fileno(self) -> int: ...
+
+
+Descriptor = Union[int, HasFileno]
+"""A file descriptor, or an object that has one."""
+
+
+class SessionOwner(Protocol):
+    """Who is told of a session's beginning and end: the factory."""
+
+    def session_ready(self, session: QMPProtocol) -> None:
+        """The session runs; no event has been delivered yet."""
+
+    def session_ended(self, session: QMPProtocol, error: QMPError) -> None:
+        """
+        The session is over; ``error`` tells how: a :exc:`~txqmp.errors.DisconnectedError` if it
+        ran, else why it did not come to be.
+        """
+
+
+_NO_REASON = Failure(ConnectionDone())
+
+
+class QMPProtocol(EventSource, JSONLineReceiver):
+    """
+    One session with a QMP server.
+
+    Use :func:`txqmp.connect` or a :class:`~txqmp.factory.QMPClientFactory` to make one.
+
+    :param clock: where time limits come from, usually the reactor.
+    :param settings: what can be chosen.
+    :param name: a name for the log.
+    :param owner: who is told of beginning and end.
+
+    :ivar events: the hub that delivers this session's events.
+    :ivar greeting: the server's greeting; ``None`` before it came.
+    :ivar oob_enabled: whether out-of-band commands can be executed.
+    :ivar last_shutdown: the last SHUTDOWN event of the session, or ``None``.
+    :ivar parse_errors: errors without an id that came (fact G18).
+    :ivar malformed: messages of the wrong shape that came, and were dropped.
+    :ivar stale_replies: replies to the connection's previous client, dropped (fact G9).
+    :ivar early_events_dropped: events dropped because too many came before the session ran.
+    """
+
+    greeting: Greeting | None = None
+    oob_enabled = False
+    last_shutdown: Event | None = None
+    parse_errors = 0
+    malformed = 0
+    stale_replies = 0
+    early_events_dropped = 0
+
+    _handshake: Handshake | None = None
+    _closing: IDelayedCall | None = None
+    _quitting = False
+    _leaving = False
+    _end: DisconnectedError | None = None
+    _cause: QMPError | None = None
+    _cause_told = False
+    _closers: tuple[Deferred[None], ...] = ()
+    _error_hooks: tuple[Callable[[ProtocolError], Any], ...] = ()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        settings: SessionSettings = DEFAULT_SETTINGS,
+        name: str = "qmp",
+        owner: SessionOwner | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.max_message = settings.max_message
+        self.events = EventHub(clock)
+        self._clock = clock
+        self._owner = owner
+        self._lifecycle = Lifecycle()
+        self._pending = PendingCommands(
+            self,
+            clock,
+            window=settings.window,
+            max_waiting=settings.max_waiting,
+            slow=settings.timeouts.slow,
+        )
+
+    # State
+
+    @property
+    def state(self) -> RunState:
+        """What the session is doing."""
+        return self._lifecycle.state
+
+    @property
+    def pending(self) -> PendingCommands:
+        """The commands that have no reply yet, and the counters of replies."""
+        return self._pending
+
+    @property
+    def log(self) -> Logger:
+        """The session's logger: ``txqmp.session.`` and the session's name."""
+        return Logger(namespace=f"txqmp.session.{self.name}", source=self)
+
+    def when_state(self, *states: RunState) -> Deferred[RunState]:
+        """
+        Wait for a state.
+
+        :param states: any of these.
+        :returns: a fresh Deferred of the state; at once where the session is in it.
+        :raises QMPError: (by the Deferred) the session ended without coming to such a state; as
+            for :meth:`when_ready` where it never ran, else a
+            :exc:`~txqmp.errors.DisconnectedError`.
+        """
+        return self._lifecycle.when(*states)
+
+    def when_ready(self) -> Deferred[QMPProtocol]:
+        """
+        Wait until commands can be executed.
+
+        :returns: a fresh Deferred of this session.
+        :raises ConnectError: (by the Deferred) no session came to be.
+        :raises GreetingError: the peer does not speak QMP.
+        :raises NegotiationError: the peer refused.
+        """
+        return self._lifecycle.when(RunState.RUNNING).addCallback(lambda _: self)
+
+    # The beginning
+
+    def connectionMade(self) -> None:
+        self._handshake = Handshake(
+            self.settings, self._clock, self._pending, self._ready, self._break
+        )
+        self._handshake.begin()
+        if self.state is RunState.IDLE:
+            self._lifecycle.enter(RunState.CONNECTING)
+
+    def _ready(self, oob: bool) -> None:
+        handshake, self._handshake = self._handshake, None
+        if handshake is None:
+            return
+        self.oob_enabled = oob
+        self.greeting = handshake.greeting
+        self.stale_replies = handshake.stale_replies
+        self.early_events_dropped = handshake.early_dropped
+        self._lifecycle.state = RunState.RUNNING
+        if self._owner is not None:
+            self._owner.session_ready(self)
+        self._lifecycle.tell()
+        for event in handshake.early:
+            self._publish(event)
+
+    # Messages
+
+    def message_received(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            try:
+                event = Event.of(message)
+                if self.settings.strict:
+                    parse_message(message, strict=True)
+            except ObjectTypeError as error:
+                self._drop_malformed(error)
+                return
+            if self._handshake is not None:
+                self._handshake.keep(event)
+            else:
+                self._publish(event)
+        elif self._handshake is not None:
+            self._handshake.received(message)
+        elif "return" in message or "error" in message:
+            if "id" not in message:
+                self._received_nameless(message)
+            elif not self._pending.settle(message):
+                self._drop_unknown(message)
+        elif "QMP" in message:
+            self._break(GreetingError(f"a second greeting: {excerpt(message)}"))
+        else:
+            self._drop_malformed(
+                ObjectTypeError("neither a greeting nor a reply nor an event", message)
+            )
+
+    def _publish(self, event: Event) -> None:
+        if event.raw["event"] == "SHUTDOWN":
+            self.last_shutdown = event
+        self.events.publish(event)
+
+    def _received_nameless(self, message: dict[str, Any]) -> None:
+        claimed = self._pending.settle_nameless(message)
+        if "error" not in message:
+            if not claimed:
+                self._drop_unknown(message)
+            return
+        try:
+            reply = ErrorReply.parse(message, strict=self.settings.strict)
+        except ObjectTypeError as problem:
+            self._drop_malformed(problem)
+            return
+        self.parse_errors += 1
+        error = ServerParseError(reply.error.error_class, reply.error.desc, reply)
+        if self.parse_errors == 1:
+            self.log.warn("{session}: {problem}", session=self.name, problem=error)
+        self._run_error_hooks(error)
+
+    def _drop_unknown(self, message: dict[str, Any]) -> None:
+        self._pending.unknown_replies += 0 if "id" in message else 1
+        emit = self.log.warn if self._pending.unknown_replies == 1 else self.log.debug
+        emit(
+            "{session}: dropped a reply to nobody's command (one of {count}): {reply}",
+            session=self.name,
+            count=self._pending.unknown_replies,
+            reply=excerpt(message),
+        )
+
+    def _drop_malformed(self, error: ObjectTypeError) -> None:
+        self.malformed += 1
+        emit = self.log.warn if self.malformed == 1 else self.log.debug
+        emit(
+            "{session}: dropped a message (one of {count}): {problem}",
+            session=self.name,
+            count=self.malformed,
+            problem=error,
+        )
+        self._run_error_hooks(error)
+
+    def add_error_hook(self, hook: Callable[[ProtocolError], Any]) -> None:
+        """
+        Have a function called with each problem that no command owns and that the session
+        survives: a :exc:`~txqmp.errors.ServerParseError` (an error without an id) or an
+        :exc:`~txqmp.errors.ObjectTypeError` (a message of the wrong shape).
+        """
+        self._error_hooks = (*self._error_hooks, hook)
+
+    def _run_error_hooks(self, error: ProtocolError) -> None:
+        for hook in self._error_hooks:
+            try:
+                hook(error)
+            except Exception:
+                self.log.failure("{session}: an error hook failed", session=self.name)
+
+    def framing_failed(self, error: ProtocolError) -> None:
+        if self._handshake is not None:
+            self._handshake.unreadable(error)
+        else:
+            self._break(error)
+
+    # Commands
+
+    def execute(
+        self,
+        cmd: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        oob: bool = False,
+        timeout: Limit = FROM_TABLE,
+        fds: Sequence[Descriptor] = (),
+    ) -> Deferred[Any]:
+        """
+        Execute a command.
+
+        :param cmd: its name.
+        :param arguments: its arguments, by name.
+        :param oob: execute it out of band, past the commands that wait or run.
+        :param timeout: in seconds, until the reply, the wait for its turn included; ``None`` for
+            no limit. Without it the session's table decides (:mod:`txqmp.timeouts`).
+        :param fds: at most one file descriptor to travel with the command (``getfd``,
+            ``add-fd``). It is duplicated here: close yours when you like.
+        :returns: a Deferred of what the command returned. Cancelling it frees the caller; a
+            command that was sent may run all the same. ``quit`` succeeds when its reply or the
+            end of the session comes.
+        :raises ExecuteError: (by the Deferred, as all of these) the peer answered with an error.
+        :raises ExecuteTimeoutError: the limit passed.
+        :raises DisconnectedError: the session ended first.
+        :raises StateError: the session is not running, or ``oob`` was not enabled.
+        :raises InvalidCommandError: the command has no JSON text that QEMU reads, or a tap held
+            it back.
+        :raises DescriptorError: the descriptor cannot travel.
+        :raises TooManyCommandsError: too many commands wait for their turn.
+        :raises ServerParseError: the peer could not read what it was sent.
+        """
+        ident = self._pending.next_id()
+        members: dict[str, Any] = {"exec-oob" if oob else "execute": cmd, "id": ident}
+        if arguments is not None:
+            members["arguments"] = arguments if type(arguments) is dict else dict(arguments)
+        return self._issue(cmd, members, ident, oob=oob, timeout=timeout, fds=fds)
+
+    def execute_msg(
+        self,
+        msg: Message | Mapping[str, Any],
+        *,
+        timeout: Limit = FROM_TABLE,
+        fds: Sequence[Descriptor] = (),
+    ) -> Deferred[Any]:
+        """
+        Execute a command that is a message already. It gets an id if it has none.
+
+        :param msg: such as :meth:`make_execute_msg` makes; it is not changed.
+        :returns: as :meth:`execute`, and so the other parameters and errors.
+        """
+        try:
+            command = Command(dict(msg))
+        except ObjectTypeError as error:
+            return fail(InvalidCommandError(str(error), None))
+        members = dict(msg)
+        if "id" not in members:
+            members["id"] = self._pending.next_id()
+        ident = members["id"]
+        return self._issue(command.name, members, ident, oob=command.oob, timeout=timeout, fds=fds)
+
+    @staticmethod
+    def make_execute_msg(
+        cmd: str, arguments: Mapping[str, Any] | None = None, *, oob: bool = False
+    ) -> Message:
+        """A command as a message, without an id, for :meth:`execute_msg`."""
+        return Message(Command.make(cmd, arguments, oob=oob).raw)
+
+    def execute_raw(
+        self,
+        msg: Message | Mapping[str, Any] | bytes,
+        *,
+        assign_id: bool = True,
+        timeout: Limit = FROM_TABLE,
+    ) -> Deferred[Message]:
+        """
+        Send any object, and take whatever answers it: nothing is checked but that it is JSON.
+
+        :param msg: the object, or its text.
+        :param assign_id: give it an id if it has none. Otherwise the first reply without an id
+            is taken for its reply.
+        :param timeout: as for :meth:`execute`.
+        :returns: a Deferred of the whole reply, be it success or error.
+        :raises InvalidCommandError: (by the Deferred) it is no JSON object.
+        """
+        try:
+            members = dict(msg if isinstance(msg, Mapping) else Message(msg))
+        except ProtocolError as error:
+            return fail(InvalidCommandError(str(error), None))
+        if assign_id and "id" not in members:
+            members["id"] = self._pending.next_id()
+        oob = "exec-oob" in members
+        name = members.get("exec-oob" if oob else "execute")
+        return self._issue(
+            name if isinstance(name, str) else "command",
+            members,
+            members.get("id"),
+            oob=oob,
+            timeout=timeout,
+            whole=True,
+            checked=False,
+        )
+
+    def write_raw(self, data: bytes) -> None:
+        """
+        Write bytes as they are, such as half a command or no JSON at all.
+
+        :raises StateError: the session is not running.
+        """
+        if self.state is not RunState.RUNNING:
+            raise self._wrong_state("write_raw")
+        self._pending.blur()
+        self.write_bytes(data)
+
+    def _issue(
+        self,
+        name: str,
+        members: dict[str, Any],
+        ident: Any,
+        *,
+        oob: bool,
+        timeout: Limit,
+        fds: Sequence[Descriptor] = (),
+        whole: bool = False,
+        checked: bool = True,
+    ) -> Deferred[Any]:
+        if self.state is not RunState.RUNNING:
+            return fail(self._wrong_state(name))
+        if checked:
+            if type(name) is not str:
+                return fail(InvalidCommandError(f"a command's name is a string: {name!r}", None))
+            if oob and not self.oob_enabled:
+                return fail(
+                    StateError(f"{name}: out-of-band commands are not enabled", self.state)
+                )
+        try:
+            text = write(members)
+            descriptor = self._duplicate(name, fds, oob) if fds else None
+        except UnwritableError as error:
+            return fail(InvalidCommandError(f"{name}: {error}", name))
+        except DescriptorError as error:
+            return fail(error)
+        key = ident if type(ident) is str else id_key(ident) if "id" in members else None
+        deferred = self._pending.issue(
+            name,
+            text,
+            key,
+            oob=oob,
+            timeout=self.settings.timeouts.of(name, timeout),
+            descriptor=descriptor,
+            whole=whole,
+        )
+        if name == "quit":
+            self._quitting = True
+            deferred.addErrback(self._quit_failed)
+        return deferred
+
+    def _duplicate(self, name: str, fds: Sequence[Descriptor], oob: bool) -> int:
+        if len(fds) > 1:
+            raise DescriptorError(f"{name}: QEMU takes one descriptor a command", name)
+        if oob:
+            raise DescriptorError(f"{name}: no descriptor goes out of band", name)
+        if not self.carries_descriptors:
+            raise DescriptorError(f"{name}: descriptors travel over UNIX sockets only", name)
+        try:
+            source = fds[0] if isinstance(fds[0], int) else fds[0].fileno()
+            return os.dup(source)
+        except (OSError, ValueError, AttributeError) as error:
+            raise DescriptorError(f"{name}: cannot duplicate {fds[0]!r}: {error}", name) from error
+
+    def _quit_failed(self, failure: Failure) -> Failure:
+        if failure.check(ExecuteError, InvalidCommandError):
+            self._quitting = False
+        return failure
+
+    def _wrong_state(self, name: str) -> StateError:
+        why = f" ({self._end.reason})" if self._end is not None else ""
+        return StateError(f"{name}: the session is {self.state.value}{why}", self.state)
+
+    def still_waiting(self, command: PendingCommand, seconds: float) -> None:
+        """Say that a command takes long; called by the dispatch."""
+        self.log.info(
+            "{session}: {command} still waiting after {seconds:.0f} s{where}",
+            session=self.name,
+            command=command.name,
+            seconds=seconds,
+            where="" if command.sent else ", not sent yet",
+        )
+
+    # The end
+
+    def disconnect(self) -> Deferred[None]:
+        """
+        End the session. What was written is still sent, for a limited time.
+
+        :returns: a Deferred that fires when the connection is closed.
+        :raises QMPError: (by the Deferred, once) what broke the session before: a
+            :exc:`~txqmp.errors.ProtocolError`, or a :exc:`~txqmp.errors.DisconnectedError` where
+            the end was not expected.
+        """
+        if self.state is RunState.IDLE:
+            return self._tell_cause(Deferred())
+        closed: Deferred[None] = Deferred(self._forget_closer)
+        self._closers = (*self._closers, closed)
+        if self.state is not RunState.DISCONNECTING:
+            self._leave()
+            self._closing = self._clock.callLater(
+                self.settings.timeouts.close, self._closing_too_late
+            )
+            assert self.transport is not None
+            self.transport.loseConnection()
+        return closed
+
+    def abort(self) -> None:
+        """End the session at once; what was written and not sent yet is lost."""
+        if self.state is RunState.IDLE:
+            return
+        if self.state is not RunState.DISCONNECTING:
+            self._leave()
+        self._abort_transport()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        if self._handshake is not None:
+            self._handshake.cancel()
+            self._cause = ConnectError(
+                "disconnected before the session began",
+                ConnectFailure.CANCELLED,
+                self._handshake.phase,
+            )
+            self._cause_told = True
+        self._lifecycle.enter(RunState.DISCONNECTING)
+
+    def _forget_closer(self, closed: Deferred[None]) -> None:
+        self._closers = tuple(closer for closer in self._closers if closer is not closed)
+
+    def _closing_too_late(self) -> None:
+        self._closing = None
+        self._abort_transport()
+
+    def _abort_transport(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _break(self, cause: QMPError) -> None:
+        """The session cannot go on: remember why, and close the connection."""
+        if self._cause is not None or self._lifecycle.over:
+            return
+        self._cause = cause
+        self.stop_reading()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        else:
+            self._log_broken(cause)
+        self._lifecycle.enter(RunState.DISCONNECTING)
+        self._abort_transport()
+
+    def _log_broken(self, cause: QMPError) -> None:
+        lines = traceback.format_exception(type(cause), cause, cause.__traceback__)
+        self.log.error(
+            "{session}: the session is broken: {problem}\n{trace}",
+            session=self.name,
+            problem=cause,
+            trace="".join(f"  | {line}\n" for line in "".join(lines).splitlines()),
+        )
+
+    def connectionLost(self, reason: Failure = _NO_REASON) -> None:
+        handshake, self._handshake = self._handshake, None
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.cancel()
+        end = self._end = self._describe_end(reason)
+        self.stop_reading()
+        told: QMPError = end
+        if handshake is not None:
+            handshake.cancel()
+            told = self._cause = self._cause or handshake.lost(reason)
+        elif self._cause is None:
+            if not end.expected:
+                self._cause = end
+            emit = self.log.info if end.expected else self.log.warn
+            emit("{session}: {reason}", session=self.name, reason=end.reason)
+        self._lifecycle.finish(told.twin)
+        # The owner first: whoever is told next may ask it for a session that lives.
+        if self._owner is not None:
+            self._owner.session_ended(self, told)
+        self._pending.end(self._end_command)
+        self.events.end(end.twin)
+        if self._lifecycle.release() and handshake is not None:
+            self._cause_told = True
+        closers, self._closers = self._closers, ()
+        for closed in closers:
+            self._tell_cause(closed)
+
+    def _describe_end(self, reason: Failure) -> DisconnectedError:
+        if self._cause is not None:
+            text = f"the session was broken: {self._cause}"
+        elif self._leaving:
+            text = "we disconnected"
+        elif reason.check(ConnectionDone, ProcessDone):
+            text = "the peer closed the connection"
+        else:
+            text = f"the connection was lost: {reason.getErrorMessage()}"
+        if self.last_shutdown is not None:
+            text += f", after SHUTDOWN ({self.last_shutdown.data.get('reason', 'no reason given')})"
+        if self.unfinished:
+            text += f"; {self.unfinished} bytes of an unfinished message are lost"
+        foreseen = self._leaving or self._quitting or self.last_shutdown is not None
+        end = DisconnectedError(
+            text, expected=foreseen and self._cause is None, shutdown=self.last_shutdown
+        )
+        end.__cause__ = self._cause if self._cause is not None else reason.value
+        return end
+
+    def _end_command(self, command: PendingCommand) -> None:
+        end = self._end
+        assert end is not None
+        if command.name == "quit" and command.sent and self._cause in (None, end):
+            command.succeed(Message({"return": {}}) if command.whole else {})
+            return
+        error = DisconnectedError(
+            end.reason,
+            command=command.name,
+            sent=command.sent,
+            expected=end.expected,
+            shutdown=end.shutdown,
+        )
+        error.__cause__ = end.__cause__
+        command.fail(error)
+
+    def _tell_cause(self, closed: Deferred[None]) -> Deferred[None]:
+        """End a ``disconnect()``: with the cause, if there is one that nobody was told."""
+        if self._cause is None or self._cause_told:
+            closed.callback(None)
+        else:
+            self._cause_told = True
+            closed.errback(self._cause)
+        return closed

@@ -1,0 +1,69 @@
+"""The client factory as a part of a Twisted application: :class:`QMPService`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txqmp.endpoints import Where, client_endpoint, server_endpoint
+from txqmp.factory import QMPClientFactory
+
+
+class QMPService(Service):
+    """
+    Keeps a factory's session alive while the service runs.
+
+    Stopping it ends within the settings' ``timeouts.close``, even when the peer does not read.
+
+    :param reactor: what the endpoint uses.
+    :param where: the place to dial, as for :func:`txqmp.connect`, or, with ``accept``, to listen
+        on, as for :func:`txqmp.listen`.
+    :param factory: makes the sessions; subscribe on it.
+    :param accept: QEMU dials us, instead of the other way.
+    :raises ValueError: ``where`` is no endpoint.
+
+    :ivar listening: a Deferred of the listening port while the service runs and accepts: where
+        the place cannot be listened on it fails, which is logged too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, where: Where, factory: QMPClientFactory, *, accept: bool = False
+    ) -> None:
+        self.factory = factory
+        self.listening: Deferred[IListeningPort | None] | None = None
+        self._accept = accept
+        if accept:
+            self._endpoint: Any = server_endpoint(reactor, where)
+        else:
+            self._endpoint = client_endpoint(reactor, where)
+
+    def startService(self) -> None:
+        super().startService()
+        if not self._accept:
+            self.factory.dial(self._endpoint)
+            return
+        self.factory.resume()
+        self.listening = maybeDeferred(self._endpoint.listen, self.factory)
+        self.listening.addErrback(self._cannot_listen)
+
+    def _cannot_listen(self, failure: Failure) -> None:
+        self._log.failure("{name}: cannot listen", failure, name=self.factory.name)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        listening, self.listening = self.listening, None
+        if listening is not None:
+            port = await listening
+            if port is not None:
+                await maybeDeferred(port.stopListening)
+        await self.factory.stop()

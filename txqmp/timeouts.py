@@ -1,0 +1,82 @@
+"""
+How long things may take: the phases of a session, and each command.
+
+Fixed short limits fail on healthy systems (fact G6), no limits hang for ever on stopped ones
+(fact G5): so the default is generous, a table gives more to the commands that are known to be
+slow, and every call can set its own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Union
+
+import attrs
+
+
+class FromTable(enum.Enum):
+    """The type of :data:`FROM_TABLE`."""
+
+    FROM_TABLE = "from the table"
+
+
+FROM_TABLE: Final = FromTable.FROM_TABLE
+"""A call's time limit when it names none: that of the session's :class:`Timeouts`."""
+
+Limit = Union[float, None, FromTable]
+"""A call's time limit: seconds, ``None`` for none, or :data:`FROM_TABLE`."""
+
+_SLOW: dict[float, str] = {
+    180: "guest-fsfreeze-thaw human-monitor-command screendump system_reset transaction",
+    600: """
+        block-commit block-job-cancel block-job-complete block-stream blockdev-add blockdev-backup
+        blockdev-create blockdev-del blockdev-mirror blockdev-reopen device_add device_del
+        drive-backup drive-mirror dump-guest-memory eject job-cancel job-complete job-finalize
+        blockdev-change-medium blockdev-close-tray blockdev-open-tray memsave netdev_add
+        netdev_del object-add object-del pmemsave query-block-jobs quit block-export-add
+        block-export-del x-exit-preconfig
+    """,
+    3600: """
+        blockdev-snapshot-delete-internal-sync blockdev-snapshot-internal-sync
+        guest-fsfreeze-freeze guest-fsfreeze-freeze-list guest-fstrim query-migrate
+    """,
+}
+
+COMMAND_TIMEOUTS: Mapping[str, float | None] = MappingProxyType(
+    {name: seconds for seconds, names in _SLOW.items() for name in names.split()}
+)
+"""The limits of the commands that are known to be slow, in seconds, by name (facts §4)."""
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """
+    Limits in seconds; ``None`` is no limit.
+
+    :ivar connect: for the connection to be made.
+    :ivar greeting: from there to the greeting. A monitor that another client holds connects and
+        stays silent (fact G1).
+    :ivar negotiation: from there to the reply to ``qmp_capabilities``.
+    :ivar command: for a command that is not in :attr:`commands`, from the call to its reply, the
+        time that it waits for its turn included.
+    :ivar commands: for single commands, by name; an entry of ``None`` is no limit.
+    :ivar slow: after how long a command is said to be still waiting, and again after each
+        doubling.
+    :ivar close: for the peer to take what was written, before the connection is aborted.
+    """
+
+    connect: float | None = 10.0
+    greeting: float | None = 10.0
+    negotiation: float | None = 10.0
+    command: float | None = 60.0
+    commands: Mapping[str, float | None] = COMMAND_TIMEOUTS
+    slow: float | None = 10.0
+    close: float = 3.0
+
+    def of(self, command: str, limit: Limit = FROM_TABLE) -> float | None:
+        """The limit of a command, in seconds, or ``None``; ``limit`` is what its caller asks."""
+        if limit is FROM_TABLE:
+            return self.commands.get(command, self.command)
+        return limit
