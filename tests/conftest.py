@@ -9,11 +9,13 @@ import hypothesis
 import pytest
 from twisted.internet.task import Clock
 
+
 pytest_plugins = ["support.leaks", "support.limits"]
 
 pytest.register_assert_rewrite("support.deferreds", "support.qemu")
 
 from support.qemu import RealQEMU  # noqa: E402
+
 
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     # A slow machine is not a failed property.

@@ -34,14 +34,17 @@ from txqmp.errors import (
     TooManyCommandsError,
     UnexpectedTypeError,
 )
-from txqmp.events import EventHub, Listener, Subscription
-from txqmp.factory import Gap, QMPClientFactory, Snapshot, connect, listen
+from txqmp.events import EventHub, Subscription
+from txqmp.factory import QMPClientFactory
 from txqmp.lifecycle import RunState
+from txqmp.listener import Listener
 from txqmp.messages import Command, ErrorReply, Event, Greeting, Message, SuccessReply, Timestamp
+from txqmp.observer import Gap, Snapshot
 from txqmp.protocol import QMPProtocol
 from txqmp.reconnect import Backoff
 from txqmp.service import QMPService
 from txqmp.settings import SessionSettings
+from txqmp.single import connect, listen
 from txqmp.timeouts import Timeouts
 
 

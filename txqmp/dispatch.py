@@ -8,14 +8,13 @@ time (fact G32), and ids that stay reserved until their late reply has come (fac
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from txqmp.errors import (
     ExecuteError,
@@ -27,6 +26,8 @@ from txqmp.errors import (
 )
 from txqmp.jsontext import id_key
 from txqmp.messages import ErrorReply, Message
+from txqmp.pending import PendingCommand
+from txqmp.timeouts import Alarm
 
 
 DEFAULT_WINDOW = 8
@@ -34,8 +35,6 @@ DEFAULT_WINDOW = 8
 
 DEFAULT_MAX_WAITING = 65_536
 """How many more may wait for their turn; one more fails at once."""
-
-_CLOCK_GRAIN = 1e-6
 
 
 class CommandSender(Protocol):
@@ -49,88 +48,6 @@ class CommandSender(Protocol):
 
     def still_waiting(self, command: PendingCommand, seconds: float) -> None:
         """A command has been pending for so long."""
-
-
-class PendingCommand:
-    """
-    One command, from the call to its reply.
-
-    :ivar name: the command's name.
-    :ivar text: what is sent.
-    :ivar key: its id, comparable by value (:func:`~txqmp.jsontext.id_key`); ``None`` without one.
-    :ivar oob: whether it overtakes.
-    :ivar sent: whether it was written.
-    :ivar abandoned: whether the caller has gone, by cancelling or by a timeout.
-    """
-
-    __slots__ = (
-        "_deferred",
-        "_owner",
-        "deadline",
-        "descriptor",
-        "key",
-        "name",
-        "notice_at",
-        "number",
-        "oob",
-        "sent",
-        "since",
-        "text",
-        "timeout",
-        "whole",
-    )
-
-    def __init__(
-        self,
-        owner: PendingCommands,
-        name: str,
-        text: bytes,
-        key: Hashable | None,
-        oob: bool,
-        timeout: float | None,
-        descriptor: int | None,
-        whole: bool,
-    ) -> None:
-        self._owner = owner
-        self._deferred: Deferred[Any] | None = Deferred(self._cancelled)
-        self.name = name
-        self.text = text
-        self.key = key
-        self.oob = oob
-        self.timeout = timeout
-        self.descriptor = descriptor
-        self.whole = whole
-        self.sent = False
-        self.number = -1
-        self.since = 0.0
-        self.deadline: float | None = None
-        self.notice_at: float | None = None
-
-    @property
-    def abandoned(self) -> bool:
-        return self._deferred is None
-
-    def _cancelled(self, deferred: Deferred[Any]) -> None:
-        self._deferred = None
-        self._owner.abandon(self)
-
-    def succeed(self, value: Any) -> None:
-        """Give the caller, if there still is one, a result."""
-        deferred, self._deferred = self._deferred, None
-        if deferred is not None:
-            deferred.callback(value)
-
-    def fail(self, error: Exception) -> None:
-        """Give the caller, if there still is one, an error."""
-        deferred, self._deferred = self._deferred, None
-        if deferred is not None:
-            deferred.errback(error)
-
-    def close_descriptor(self) -> None:
-        """Close our duplicate of the descriptor, if one travels with the command."""
-        descriptor, self.descriptor = self.descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 class PendingCommands:
@@ -150,6 +67,7 @@ class PendingCommands:
     """
 
     __slots__ = (
+        "_alarm",
         "_blurred",
         "_clock",
         "_descriptor_command",
@@ -164,7 +82,6 @@ class PendingCommands:
         "_slow",
         "_table",
         "_waiting",
-        "_watch",
         "late_replies",
         "unknown_replies",
         "window",
@@ -200,7 +117,7 @@ class PendingCommands:
         self._draining = False
         # The last command before bytes of unknown meaning were sent; see blur().
         self._blurred = -1
-        self._watch: IDelayedCall | None = None
+        self._alarm = Alarm(clock, self._check_limits)
 
     def __len__(self) -> int:
         """How many commands have no reply yet, those that wait and the abandoned ones included."""
@@ -251,7 +168,7 @@ class PendingCommands:
         :raises InvalidCommandError: the id is in use, or a tap held the command back.
         :raises TooManyCommandsError: too many commands wait.
         """
-        command = PendingCommand(self, name, text, key, oob, timeout, descriptor, whole)
+        command = PendingCommand(self.abandon, name, text, key, oob, timeout, descriptor, whole)
         deferred = command._deferred
         assert deferred is not None
         if key is not None and key in self._table:
@@ -259,9 +176,7 @@ class PendingCommands:
             return deferred
         self._number += 1
         command.number = self._number
-        may_go = oob or (
-            not self._waiting and self._in_flight < self.window and descriptor is None
-        )
+        may_go = oob or (not self._waiting and self._in_flight < self.window and descriptor is None)
         if not may_go and len(self._waiting) >= self._max_waiting:
             error = TooManyCommandsError(f"{name}: {len(self._waiting)} commands wait", name)
             self._refuse(command, error)
@@ -381,9 +296,7 @@ class PendingCommands:
         self._pump()
         try:
             parsed = ErrorReply(reply)
-            error: Exception = ServerParseError(
-                parsed.error.error_class, parsed.error.desc, parsed
-            )
+            error: Exception = ServerParseError(parsed.error.error_class, parsed.error.desc, parsed)
         except ObjectTypeError as problem:
             error = problem
         suspects[0].fail(error)
@@ -432,9 +345,7 @@ class PendingCommands:
         The session is over: each command, in the order of the calls, is given to ``fail``, which
         ends it. The table is empty by then.
         """
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        self._alarm.cancel()
         pending = self._all()
         self._table.clear()
         self._nameless.clear()
@@ -451,31 +362,24 @@ class PendingCommands:
         waiting = (command for command in self._waiting.values() if command.key is None)
         return [*self._table.values(), *self._nameless, *waiting]
 
-    # Time limits: one delayed call for all commands, set for the first limit that may pass.
+    # Time limits
 
     def _set_limits(self, command: PendingCommand) -> None:
         now = self._clock.seconds()
         command.since = now
         command.deadline = None if command.timeout is None else now + command.timeout
         command.notice_at = None if self._slow is None else now + self._slow
-        self._watch_for(command, now)
+        self._set_alarm(command)
 
-    def _watch_for(self, command: PendingCommand, now: float) -> None:
-        due = command.deadline
-        notice_at = command.notice_at
-        if due is None or (notice_at is not None and notice_at < due):
-            due = notice_at
-        if due is None:
-            return
-        if self._watch is None:
-            self._watch = self._clock.callLater(max(0.0, due - now), self._check_limits)
-        elif due < self._watch.getTime():
-            self._watch.reset(max(0.0, due - now))
+    def _set_alarm(self, command: PendingCommand) -> None:
+        if command.deadline is not None:
+            self._alarm.set(command.deadline)
+        if command.notice_at is not None:
+            self._alarm.set(command.notice_at)
 
     def _check_limits(self) -> None:
-        self._watch = None
         now = self._clock.seconds()
-        reached = now + _CLOCK_GRAIN
+        reached = now + Alarm.GRAIN
         expired: list[PendingCommand] = []
         slow: list[PendingCommand] = []
         for command in self._all():
@@ -487,7 +391,7 @@ class PendingCommands:
             if command.notice_at is not None and command.notice_at <= reached:
                 command.notice_at = now + (now - command.since)
                 slow.append(command)
-            self._watch_for(command, now)
+            self._set_alarm(command)
         for command in slow:
             self._sender.still_waiting(command, now - command.since)
         for command in expired:

@@ -205,6 +205,22 @@ def connect_error(failure: Failure) -> ConnectError:
     return error
 
 
+def connect_in_time(
+    reactor: Any, endpoint: IStreamClientEndpoint, factory: Any, limit: float | None
+) -> Deferred[IProtocol]:
+    """Connect within a time limit, in seconds."""
+    attempt: Deferred[IProtocol] = endpoint.connect(factory)
+    if limit is not None:
+
+        def too_late(_: object, __: float) -> Failure:
+            return Failure(
+                ConnectTimeoutError(f"no connection within {limit:g} s", ConnectFailure.SILENT)
+            )
+
+        attempt.addTimeout(limit, reactor, onTimeoutCancel=too_late)
+    return attempt
+
+
 class _Capture:
     """A factory's stand-in for one connection, which remembers the protocol."""
 

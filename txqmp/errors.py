@@ -127,7 +127,7 @@ class StateError(QMPError):
         self.state = state
 
 
-class _CommandFailure(QMPError):
+class _CommandError(QMPError):
     """What the failures of one command share: its name."""
 
     def __init__(self, message: str, command: str | None) -> None:
@@ -135,7 +135,7 @@ class _CommandFailure(QMPError):
         self.command = command
 
 
-class InvalidCommandError(_CommandFailure, ValueError):
+class InvalidCommandError(_CommandError, ValueError):
     """
     The command cannot be sent: it is not JSON (NaN, a lone surrogate, a foreign type), or larger
     or deeper than QEMU reads (fact G18), or its id is in use, or a tap held it back.
@@ -145,7 +145,7 @@ class InvalidCommandError(_CommandFailure, ValueError):
     """
 
 
-class DescriptorError(_CommandFailure):
+class DescriptorError(_CommandError):
     """
     A file descriptor cannot travel with the command. Nothing was written.
 
@@ -153,7 +153,7 @@ class DescriptorError(_CommandFailure):
     """
 
 
-class TooManyCommandsError(_CommandFailure):
+class TooManyCommandsError(_CommandError):
     """
     As many commands wait for their turn as may wait. Nothing was written.
 
@@ -161,7 +161,7 @@ class TooManyCommandsError(_CommandFailure):
     """
 
 
-class ExecuteError(_CommandFailure):
+class ExecuteError(_CommandError):
     """
     The peer answered the command with an error.
 
@@ -182,7 +182,7 @@ class ExecuteError(_CommandFailure):
         self.received = received
 
 
-class ExecuteTimeoutError(_CommandFailure, TimeoutError):
+class ExecuteTimeoutError(_CommandError, TimeoutError):
     """
     The command's time limit passed. If it was sent it may still run: its late reply is swallowed.
 
@@ -198,7 +198,7 @@ class ExecuteTimeoutError(_CommandFailure, TimeoutError):
         self.sent = sent
 
 
-class DisconnectedError(_CommandFailure):
+class DisconnectedError(_CommandError):
     """
     The session ended before the answer (or the event) came.
 

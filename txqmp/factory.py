@@ -1,99 +1,32 @@
-"""
-Sessions that last: :class:`QMPClientFactory` dials or accepts, and dials again.
-
-:func:`connect` and :func:`listen` are for one session.
-"""
+"""Sessions that last: :class:`QMPClientFactory` dials or accepts, and dials again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import attrs
 from twisted.internet.defer import (
-    CancelledError,
     Deferred,
     DeferredList,
     fail,
-    maybeDeferred,
     succeed,
 )
-from twisted.internet.interfaces import IAddress, IConnector, IListeningPort, IProtocol
-from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.interfaces import IAddress, IConnector, IProtocol
+from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.endpoints import Where, client_endpoint, connect_error, server_endpoint
+from txqmp.endpoints import Where, client_endpoint, connect_error, connect_in_time
 from txqmp.errors import (
-    ConnectError,
-    ConnectFailure,
-    ConnectTimeoutError,
     DisconnectedError,
     QMPError,
     StateError,
 )
 from txqmp.events import EventHub, EventSource
+from txqmp.observer import Gap, Observer, Snapshot, ignore
 from txqmp.protocol import QMPProtocol
-from txqmp.reconnect import Backoff, Redialler
+from txqmp.reconnect import DEFAULT_BACKOFF, Backoff, Redialler
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
-
-
-@attrs.frozen
-class Gap:
-    """
-    A time in which nobody listened: what happened in it is not known (fact G37).
-
-    :ivar since: when the last session ended, in seconds since the epoch.
-    :ivar until: when the next one began.
-    :ivar reason: how the last session ended, in words.
-    """
-
-    since: float
-    until: float
-    reason: str
-
-
-@attrs.frozen
-class Snapshot:
-    """
-    How things are after a gap.
-
-    :ivar results: what each query returned, by the command's name.
-    :ivar errors: for the queries that failed, why, by the command's name.
-    """
-
-    results: dict[str, Any]
-    errors: dict[str, BaseException]
-
-
-def _ignore(*_: Any) -> None:
-    """The default of each of :class:`Observer`'s callbacks."""
-
-
-@attrs.define(eq=False, kw_only=True)
-class Observer:
-    """
-    Who is told of a factory's sessions. What a callback raises is logged, and hurts nobody.
-
-    :ivar ready: called with each session that runs, before its events are delivered.
-    :ivar lost: called with a session that ran and is over, and with the
-        :exc:`~txqmp.errors.DisconnectedError` that tells how it ended.
-    :ivar gap: called with the :class:`Gap`, once after each return, after ``ready``.
-    :ivar snapshot: called with the :class:`Snapshot` that follows.
-    :ivar failed: called with the error of each attempt that came to nothing.
-    """
-
-    ready: Callable[[QMPProtocol], Any] = _ignore
-    lost: Callable[[QMPProtocol, QMPError], Any] = _ignore
-    gap: Callable[[Gap], Any] = _ignore
-    snapshot: Callable[[Snapshot], Any] = _ignore
-    failed: Callable[[QMPError], Any] = _ignore
-    _observers: list[Observer] = attrs.field(factory=list, repr=False)
-
-    def cancel(self) -> None:
-        """Be told no more."""
-        if self in self._observers:
-            self._observers.remove(self)
 
 
 class QMPClientFactory(EventSource, ClientFactory):
@@ -129,7 +62,7 @@ class QMPClientFactory(EventSource, ClientFactory):
         *,
         name: str = "qmp",
         settings: SessionSettings = DEFAULT_SETTINGS,
-        backoff: Backoff | None = Backoff(),
+        backoff: Backoff | None = DEFAULT_BACKOFF,
         max_sessions: int | None = 1,
         snapshot: tuple[str, ...] = ("query-status",),
     ) -> None:
@@ -181,7 +114,7 @@ class QMPClientFactory(EventSource, ClientFactory):
         endpoint = client_endpoint(self._reactor, where)
 
         def attempt() -> None:
-            self._attempt = _connect_in_time(
+            self._attempt = connect_in_time(
                 self._reactor, endpoint, self, self.settings.timeouts.connect
             )
             self._attempt.addCallbacks(self._attempt_made, self._attempt_failed)
@@ -209,11 +142,11 @@ class QMPClientFactory(EventSource, ClientFactory):
     def observe(
         self,
         *,
-        ready: Callable[[QMPProtocol], Any] = _ignore,
-        lost: Callable[[QMPProtocol, QMPError], Any] = _ignore,
-        gap: Callable[[Gap], Any] = _ignore,
-        snapshot: Callable[[Snapshot], Any] = _ignore,
-        failed: Callable[[QMPError], Any] = _ignore,
+        ready: Callable[[QMPProtocol], Any] = ignore,
+        lost: Callable[[QMPProtocol, QMPError], Any] = ignore,
+        gap: Callable[[Gap], Any] = ignore,
+        snapshot: Callable[[Snapshot], Any] = ignore,
+        failed: Callable[[QMPError], Any] = ignore,
     ) -> Observer:
         """
         Be told of sessions: the parameters are those of :class:`Observer`.
@@ -357,7 +290,7 @@ class QMPClientFactory(EventSource, ClientFactory):
 
         def took(outcome: Any, command: str) -> None:
             if isinstance(outcome, Failure):
-                errors[command] = outcome.value
+                errors[command] = cast(BaseException, outcome.value)
             else:
                 results[command] = outcome
 
@@ -370,112 +303,6 @@ class QMPClientFactory(EventSource, ClientFactory):
                 getattr(observer, what)(*news)
             except Exception:
                 self._log.failure("{name}: an observer failed on {what}", name=self.name, what=what)
-
-
-def connect(
-    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
-) -> Deferred[QMPProtocol]:
-    """
-    Connect to a QMP server: one session, one attempt.
-
-    :param reactor: the reactor, also the clock.
-    :param where: a bare path, ``("::1", 4444)``, an endpoint string such as ``"unix:PATH"``,
-        ``"tcp:HOST:PORT"``, ``"tls:HOST:PORT"``, ``"fd:N"`` (an inherited or socketpair
-        descriptor) or ``"exec:COMMAND"`` (a child with ``-qmp stdio``), or an
-        ``IStreamClientEndpoint``.
-    :param name: a name for the log.
-    :param settings: what can be chosen.
-    :returns: a Deferred of the session, ready for commands. Cancelling it closes the connection.
-    :raises ConnectError: (by the Deferred, as all of these) no connection, no greeting or no
-        reply to ``qmp_capabilities``; its ``kind`` and ``phase`` tell more.
-    :raises GreetingError: the peer does not speak QMP.
-    :raises NegotiationError: the peer refused.
-    :raises ValueError: ``where`` is no endpoint.
-    """
-    return Deferred.fromCoroutine(_connect(reactor, where, name, settings))
-
-
-async def _connect(
-    reactor: Any, where: Where, name: str, settings: SessionSettings
-) -> QMPProtocol:
-    endpoint = client_endpoint(reactor, where)
-    once = _Once(reactor, name, settings)
-    try:
-        await _connect_in_time(reactor, endpoint, once, settings.timeouts.connect)
-    except Exception as error:
-        raise connect_error(Failure(error)) from error
-    assert once.session is not None
-    try:
-        return await once.session.when_ready()
-    except CancelledError:
-        once.session.abort()
-        raise
-
-
-def listen(
-    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
-) -> Deferred[QMPProtocol]:
-    """
-    Wait for a QEMU that dials us (``-qmp unix:PATH,server=off,reconnect=1``): one session. The
-    listening ends when it is there. A peer that dials and then fails to greet does not count.
-
-    :param where: where to listen: a bare path (made with mode 600), ``("127.0.0.1", 4444)``, an
-        endpoint string such as ``"unix:PATH:mode=660"``, or an ``IStreamServerEndpoint``.
-    :returns: a Deferred of the session, and so the other parameters as for :func:`connect`.
-        Cancelling it ends the listening.
-    :raises ConnectError: (by the Deferred) the place cannot be listened on.
-    :raises ValueError: ``where`` is no endpoint.
-    """
-    return Deferred.fromCoroutine(_listen(reactor, where, name, settings))
-
-
-async def _listen(reactor: Any, where: Where, name: str, settings: SessionSettings) -> QMPProtocol:
-    endpoint = server_endpoint(reactor, where)
-    factory = QMPClientFactory(reactor, name=name, settings=settings)
-    try:
-        port: IListeningPort = await endpoint.listen(factory)
-    except Exception as error:
-        raise ConnectError(f"cannot listen on {where}: {error}") from error
-    try:
-        return await factory.when_ready()
-    except CancelledError:
-        await factory.stop()
-        raise
-    finally:
-        await maybeDeferred(port.stopListening)
-
-
-class _Once(Factory):
-    """The factory of one session."""
-
-    noisy = False
-    session: QMPProtocol | None = None
-
-    def __init__(self, reactor: Any, name: str, settings: SessionSettings) -> None:
-        self._reactor = reactor
-        self._name = name
-        self._settings = settings
-
-    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol:
-        self.session = QMPProtocol(self._reactor, self._settings, self._name)
-        self.session.factory = self
-        return self.session
-
-
-def _connect_in_time(
-    reactor: Any, endpoint: Any, factory: Any, limit: float | None
-) -> Deferred[IProtocol]:
-    """Connect within a time limit, in seconds."""
-    attempt: Deferred[IProtocol] = endpoint.connect(factory)
-    if limit is not None:
-
-        def too_late(_: object, __: float) -> Failure:
-            return Failure(
-                ConnectTimeoutError(f"no connection within {limit:g} s", ConnectFailure.SILENT)
-            )
-
-        attempt.addTimeout(limit, reactor, onTimeoutCancel=too_late)
-    return attempt
 
 
 def _all(deferreds: list[Deferred[Any]]) -> Deferred[None]:

@@ -165,7 +165,7 @@ class JSONLineReceiver(LineReceiver):
             self.message_received(passed.members)
 
     def _read_irregular(self, line: bytes) -> None:
-        """A line that is not JSON as it stands: blank, after a 0xFF, a message's beginning, or bad."""
+        """A line that is not JSON as it stands: blank, after a 0xFF, a beginning, or bad."""
         text = line.strip().lstrip(b"\xff").strip()
         if not text:
             return

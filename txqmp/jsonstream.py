@@ -23,7 +23,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import attrs
 import orjson
@@ -68,7 +68,7 @@ _STRING, _INTEGER, _FLOAT, _WORD = "string", "integer", "float", "word"
 _STRUCTURAL = frozenset("{}[],:")
 _WITH_LAST_BYTE = _STRUCTURAL | {_STRING, _ERROR}
 
-_State = tuple["re.Pattern[bytes]", dict[int, str], Union[str, None]]
+_State = tuple["re.Pattern[bytes]", "dict[int, str]", "str | None"]
 
 
 def _state(run: bytes, moves: dict[str, str], ends: str | None = None) -> _State:
@@ -182,7 +182,7 @@ def _parse(text: bytes) -> Any:
                 raise _RefusedError("missing : in object pair")
             expected = "value"
             continue
-        elif expected != "value" and kind == opened[-1][1]:
+        if expected != "value" and kind == opened[-1][1]:
             value = opened.pop()[0]
             keys.pop()
         elif expected == "separator":

@@ -1,5 +1,6 @@
 """
-JSON text in and out, with the checks that QMP needs and ``orjson`` does not make.
+JSON text in and out, with the checks that QMP needs and ``orjson`` does not make; and
+:class:`Message`, which is both text and mapping.
 
 Reading is as strict as the standard: UTF-8 only, no NaN. Writing refuses what QEMU would refuse,
 because QEMU answers text that it cannot read with errors that name no command (fact G18).
@@ -10,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
+from typing import Any, final
 
 import orjson
 
 from txqmp.errors import DeserializationError, UnexpectedTypeError
+from txqmp.redaction import redact
 
 
 MAX_DEPTH = 1024
@@ -141,3 +143,71 @@ def _frozen(value: Any) -> Hashable:
     if isinstance(value, (list, tuple)):
         return ("array", tuple(_frozen(member) for member in value))
     return ("boolean" if isinstance(value, bool) else "scalar", value)
+
+
+@final
+class Message(MutableMapping[str, Any]):
+    """
+    A message as a mapping, made from its text or from its members; the other form is made when
+    it is asked for. ``bytes(message)`` is the text.
+
+    :param content: UTF-8 text of one JSON object, or a mapping (which is copied, one level deep).
+    :raises DeserializationError: the text is not JSON.
+    :raises UnexpectedTypeError: the text is JSON, but not an object.
+    """
+
+    __slots__ = ("_members", "_text")
+
+    def __init__(self, content: bytes | Mapping[str, Any]) -> None:
+        self._text: bytes | None = None
+        if isinstance(content, (bytes, bytearray, memoryview)):
+            self._text = bytes(content)
+            self._members = read_object(self._text)
+        elif isinstance(content, Mapping):
+            self._members = dict(content)
+        else:
+            raise UnexpectedTypeError(content)
+
+    @classmethod
+    def adopt(cls, members: dict[str, Any]) -> Message:
+        """A message over a dict that nobody else changes; it is not copied."""
+        message = cls.__new__(cls)
+        message._members = members
+        message._text = None
+        return message
+
+    def __getitem__(self, name: str) -> Any:
+        return self._members[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._members[name] = value
+        self._text = None
+
+    def __delitem__(self, name: str) -> None:
+        del self._members[name]
+        self._text = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __repr__(self) -> str:
+        return f"Message({redact(self._members)!r})"
+
+    def __bytes__(self) -> bytes:
+        """
+        :raises UnwritableError: it holds what has no JSON text.
+        """
+        if self._text is None:
+            self._text = write(self._members)
+        return self._text
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members, as a plain dict; change the message instead of this."""
+        return self._members

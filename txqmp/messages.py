@@ -11,14 +11,14 @@ An object of the wrong shape is an :exc:`~txqmp.errors.ObjectTypeError` that sho
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, ClassVar, TypeVar, Union, final
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
-from txqmp.errors import DeserializationError, ObjectTypeError, UnexpectedTypeError
-from txqmp.jsontext import UnwritableError, read_object, write
+from txqmp.errors import ObjectTypeError
+from txqmp.jsontext import Message
 from txqmp.redaction import redact
 
 
@@ -34,74 +34,6 @@ class NoId(enum.Enum):
 
 NO_ID = NoId.NO_ID
 """The ``id`` of a message that carries none; ``None`` is an id, JSON's ``null``."""
-
-
-@final
-class Message(MutableMapping[str, Any]):
-    """
-    A message as a mapping, made from its text or from its members; the other form is made when
-    it is asked for. ``bytes(message)`` is the text.
-
-    :param content: UTF-8 text of one JSON object, or a mapping (which is copied, one level deep).
-    :raises DeserializationError: the text is not JSON.
-    :raises UnexpectedTypeError: the text is JSON, but not an object.
-    """
-
-    __slots__ = ("_members", "_text")
-
-    def __init__(self, content: bytes | Mapping[str, Any] = _EMPTY) -> None:
-        self._text: bytes | None = None
-        if isinstance(content, (bytes, bytearray, memoryview)):
-            self._text = bytes(content)
-            self._members = read_object(self._text)
-        elif isinstance(content, Mapping):
-            self._members = dict(content)
-        else:
-            raise UnexpectedTypeError(content)
-
-    @classmethod
-    def adopt(cls, members: dict[str, Any]) -> Message:
-        """A message over a dict that nobody else changes; it is not copied."""
-        message = cls.__new__(cls)
-        message._members = members
-        message._text = None
-        return message
-
-    def __getitem__(self, name: str) -> Any:
-        return self._members[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._members[name] = value
-        self._text = None
-
-    def __delitem__(self, name: str) -> None:
-        del self._members[name]
-        self._text = None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members
-
-    def __repr__(self) -> str:
-        return f"Message({redact(self._members)!r})"
-
-    def __bytes__(self) -> bytes:
-        """
-        :raises ~txqmp.jsontext.UnwritableError: it holds what has no JSON text.
-        """
-        if self._text is None:
-            self._text = write(self._members)
-        return self._text
-
-    @property
-    def members(self) -> dict[str, Any]:
-        """The members, as a plain dict; change the message instead of this."""
-        return self._members
 
 
 _Kind = TypeVar("_Kind", bound="_Model")
@@ -184,7 +116,7 @@ class Greeting(_Model):
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """The names of the capabilities offered, such as ``"oob"``; any that is no name is left out."""
+        """The names of the capabilities offered, such as ``"oob"``; what is no name is left out."""
         return tuple(name for name in self.raw["QMP"]["capabilities"] if isinstance(name, str))
 
     @property
@@ -200,7 +132,7 @@ class Greeting(_Model):
 
 @attrs.frozen(slots=True, repr=False, hash=False)
 class Command(_Model):
-    """A command: ``{"execute": name, "arguments": {…}, "id": …}`` (QMP spec, *Issuing Commands*)."""
+    """A command: ``{"execute": name, "arguments": {…}, "id": …}`` (spec, *Issuing Commands*)."""
 
     known: ClassVar[frozenset[str]] = frozenset({"execute", "exec-oob", "arguments", "id"})
 
@@ -438,7 +370,7 @@ class Event(_Model):
 _new_event = Event.__new__
 _set_raw = _Model.__dict__["raw"].__set__
 
-AnyMessage = Union[Greeting, SuccessReply, ErrorReply, Event]
+AnyMessage = Greeting | SuccessReply | ErrorReply | Event
 """What a server sends."""
 
 
@@ -468,7 +400,6 @@ __all__ = [
     "NO_ID",
     "AnyMessage",
     "Command",
-    "DeserializationError",
     "ErrorInfo",
     "ErrorReply",
     "Event",
@@ -476,6 +407,5 @@ __all__ = [
     "Message",
     "SuccessReply",
     "Timestamp",
-    "UnwritableError",
     "parse_message",
 ]

@@ -8,51 +8,36 @@ greeting and negotiation, and after the end.
 
 from __future__ import annotations
 
-import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Union
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ProcessDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.dispatch import PendingCommand, PendingCommands
+from txqmp.dispatch import PendingCommands
 from txqmp.errors import (
     ConnectError,
     ConnectFailure,
-    DescriptorError,
     DisconnectedError,
-    ExecuteError,
     GreetingError,
-    InvalidCommandError,
     ObjectTypeError,
     ProtocolError,
     QMPError,
     ServerParseError,
-    StateError,
     excerpt,
 )
 from txqmp.events import EventHub, EventSource
+from txqmp.execute import CommandVerbs
 from txqmp.framing import JSONLineReceiver
 from txqmp.handshake import Handshake
-from txqmp.jsontext import UnwritableError, id_key, write
 from txqmp.lifecycle import Lifecycle, RunState
-from txqmp.messages import Command, ErrorReply, Event, Greeting, Message, parse_message
+from txqmp.messages import ErrorReply, Event, Greeting, Message, parse_message
+from txqmp.pending import PendingCommand
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
-from txqmp.timeouts import FROM_TABLE, Limit
-
-
-class HasFileno(Protocol):
-    """A file-like object."""
-
-    def fileno(self) -> int: ...
-
-
-Descriptor = Union[int, HasFileno]
-"""A file descriptor, or an object that has one."""
 
 
 class SessionOwner(Protocol):
@@ -71,7 +56,7 @@ class SessionOwner(Protocol):
 _NO_REASON = Failure(ConnectionDone())
 
 
-class QMPProtocol(EventSource, JSONLineReceiver):
+class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     """
     One session with a QMP server.
 
@@ -93,7 +78,6 @@ class QMPProtocol(EventSource, JSONLineReceiver):
     """
 
     greeting: Greeting | None = None
-    oob_enabled = False
     last_shutdown: Event | None = None
     parse_errors = 0
     malformed = 0
@@ -102,9 +86,7 @@ class QMPProtocol(EventSource, JSONLineReceiver):
 
     _handshake: Handshake | None = None
     _closing: IDelayedCall | None = None
-    _quitting = False
     _leaving = False
-    _end: DisconnectedError | None = None
     _cause: QMPError | None = None
     _cause_told = False
     _closers: tuple[Deferred[None], ...] = ()
@@ -289,187 +271,6 @@ class QMPProtocol(EventSource, JSONLineReceiver):
             self._handshake.unreadable(error)
         else:
             self._break(error)
-
-    # Commands
-
-    def execute(
-        self,
-        cmd: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        oob: bool = False,
-        timeout: Limit = FROM_TABLE,
-        fds: Sequence[Descriptor] = (),
-    ) -> Deferred[Any]:
-        """
-        Execute a command.
-
-        :param cmd: its name.
-        :param arguments: its arguments, by name.
-        :param oob: execute it out of band, past the commands that wait or run.
-        :param timeout: in seconds, until the reply, the wait for its turn included; ``None`` for
-            no limit. Without it the session's table decides (:mod:`txqmp.timeouts`).
-        :param fds: at most one file descriptor to travel with the command (``getfd``,
-            ``add-fd``). It is duplicated here: close yours when you like.
-        :returns: a Deferred of what the command returned. Cancelling it frees the caller; a
-            command that was sent may run all the same. ``quit`` succeeds when its reply or the
-            end of the session comes.
-        :raises ExecuteError: (by the Deferred, as all of these) the peer answered with an error.
-        :raises ExecuteTimeoutError: the limit passed.
-        :raises DisconnectedError: the session ended first.
-        :raises StateError: the session is not running, or ``oob`` was not enabled.
-        :raises InvalidCommandError: the command has no JSON text that QEMU reads, or a tap held
-            it back.
-        :raises DescriptorError: the descriptor cannot travel.
-        :raises TooManyCommandsError: too many commands wait for their turn.
-        :raises ServerParseError: the peer could not read what it was sent.
-        """
-        ident = self._pending.next_id()
-        members: dict[str, Any] = {"exec-oob" if oob else "execute": cmd, "id": ident}
-        if arguments is not None:
-            members["arguments"] = arguments if type(arguments) is dict else dict(arguments)
-        return self._issue(cmd, members, ident, oob=oob, timeout=timeout, fds=fds)
-
-    def execute_msg(
-        self,
-        msg: Message | Mapping[str, Any],
-        *,
-        timeout: Limit = FROM_TABLE,
-        fds: Sequence[Descriptor] = (),
-    ) -> Deferred[Any]:
-        """
-        Execute a command that is a message already. It gets an id if it has none.
-
-        :param msg: such as :meth:`make_execute_msg` makes; it is not changed.
-        :returns: as :meth:`execute`, and so the other parameters and errors.
-        """
-        try:
-            command = Command(dict(msg))
-        except ObjectTypeError as error:
-            return fail(InvalidCommandError(str(error), None))
-        members = dict(msg)
-        if "id" not in members:
-            members["id"] = self._pending.next_id()
-        ident = members["id"]
-        return self._issue(command.name, members, ident, oob=command.oob, timeout=timeout, fds=fds)
-
-    @staticmethod
-    def make_execute_msg(
-        cmd: str, arguments: Mapping[str, Any] | None = None, *, oob: bool = False
-    ) -> Message:
-        """A command as a message, without an id, for :meth:`execute_msg`."""
-        return Message(Command.make(cmd, arguments, oob=oob).raw)
-
-    def execute_raw(
-        self,
-        msg: Message | Mapping[str, Any] | bytes,
-        *,
-        assign_id: bool = True,
-        timeout: Limit = FROM_TABLE,
-    ) -> Deferred[Message]:
-        """
-        Send any object, and take whatever answers it: nothing is checked but that it is JSON.
-
-        :param msg: the object, or its text.
-        :param assign_id: give it an id if it has none. Otherwise the first reply without an id
-            is taken for its reply.
-        :param timeout: as for :meth:`execute`.
-        :returns: a Deferred of the whole reply, be it success or error.
-        :raises InvalidCommandError: (by the Deferred) it is no JSON object.
-        """
-        try:
-            members = dict(msg if isinstance(msg, Mapping) else Message(msg))
-        except ProtocolError as error:
-            return fail(InvalidCommandError(str(error), None))
-        if assign_id and "id" not in members:
-            members["id"] = self._pending.next_id()
-        oob = "exec-oob" in members
-        name = members.get("exec-oob" if oob else "execute")
-        return self._issue(
-            name if isinstance(name, str) else "command",
-            members,
-            members.get("id"),
-            oob=oob,
-            timeout=timeout,
-            whole=True,
-            checked=False,
-        )
-
-    def write_raw(self, data: bytes) -> None:
-        """
-        Write bytes as they are, such as half a command or no JSON at all.
-
-        :raises StateError: the session is not running.
-        """
-        if self.state is not RunState.RUNNING:
-            raise self._wrong_state("write_raw")
-        self._pending.blur()
-        self.write_bytes(data)
-
-    def _issue(
-        self,
-        name: str,
-        members: dict[str, Any],
-        ident: Any,
-        *,
-        oob: bool,
-        timeout: Limit,
-        fds: Sequence[Descriptor] = (),
-        whole: bool = False,
-        checked: bool = True,
-    ) -> Deferred[Any]:
-        if self.state is not RunState.RUNNING:
-            return fail(self._wrong_state(name))
-        if checked:
-            if type(name) is not str:
-                return fail(InvalidCommandError(f"a command's name is a string: {name!r}", None))
-            if oob and not self.oob_enabled:
-                return fail(
-                    StateError(f"{name}: out-of-band commands are not enabled", self.state)
-                )
-        try:
-            text = write(members)
-            descriptor = self._duplicate(name, fds, oob) if fds else None
-        except UnwritableError as error:
-            return fail(InvalidCommandError(f"{name}: {error}", name))
-        except DescriptorError as error:
-            return fail(error)
-        key = ident if type(ident) is str else id_key(ident) if "id" in members else None
-        deferred = self._pending.issue(
-            name,
-            text,
-            key,
-            oob=oob,
-            timeout=self.settings.timeouts.of(name, timeout),
-            descriptor=descriptor,
-            whole=whole,
-        )
-        if name == "quit":
-            self._quitting = True
-            deferred.addErrback(self._quit_failed)
-        return deferred
-
-    def _duplicate(self, name: str, fds: Sequence[Descriptor], oob: bool) -> int:
-        if len(fds) > 1:
-            raise DescriptorError(f"{name}: QEMU takes one descriptor a command", name)
-        if oob:
-            raise DescriptorError(f"{name}: no descriptor goes out of band", name)
-        if not self.carries_descriptors:
-            raise DescriptorError(f"{name}: descriptors travel over UNIX sockets only", name)
-        try:
-            source = fds[0] if isinstance(fds[0], int) else fds[0].fileno()
-            return os.dup(source)
-        except (OSError, ValueError, AttributeError) as error:
-            raise DescriptorError(f"{name}: cannot duplicate {fds[0]!r}: {error}", name) from error
-
-    def _quit_failed(self, failure: Failure) -> Failure:
-        if failure.check(ExecuteError, InvalidCommandError):
-            self._quitting = False
-        return failure
-
-    def _wrong_state(self, name: str) -> StateError:
-        why = f" ({self._end.reason})" if self._end is not None else ""
-        return StateError(f"{name}: the session is {self.state.value}{why}", self.state)
 
     def still_waiting(self, command: PendingCommand, seconds: float) -> None:
         """Say that a command takes long; called by the dispatch."""

@@ -41,6 +41,10 @@ class Backoff:
         return full * (1 - self.jitter * rng())
 
 
+DEFAULT_BACKOFF = Backoff()
+"""What holds where nothing is chosen."""
+
+
 class Redialler:
     """
     Dials until a session is there, and again when it is gone.

@@ -1,4 +1,4 @@
-"""What must not be read in a log: passwords, secrets and keys, replaced before a message is shown."""
+"""What must not be read in a log: passwords, secrets and keys."""
 
 from __future__ import annotations
 

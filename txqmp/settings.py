@@ -34,7 +34,7 @@ class SessionSettings:
     max_waiting: int = attrs.field(default=DEFAULT_MAX_WAITING, validator=attrs.validators.ge(0))
     max_message: int = attrs.field(default=DEFAULT_MAX_MESSAGE, validator=attrs.validators.ge(1))
     max_early_events: int = attrs.field(default=1000, validator=attrs.validators.ge(0))
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
 
 
 DEFAULT_SETTINGS = SessionSettings()

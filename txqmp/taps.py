@@ -8,7 +8,6 @@ it back. Taps run in the order in which they were added.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Optional
 
 import attrs
 from twisted.logger import Logger, LogLevel
@@ -17,7 +16,7 @@ from txqmp.messages import Message
 from txqmp.redaction import redact
 
 
-Tap = Callable[[Message], Optional[Message]]
+Tap = Callable[[Message], Message | None]
 """A function that sees a message: it returns what goes on, or ``None`` to hold it back."""
 
 _log = Logger()

@@ -9,11 +9,12 @@ slow, and every call can set its own.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, Union
+from typing import Final
 
 import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class FromTable(enum.Enum):
@@ -25,7 +26,7 @@ class FromTable(enum.Enum):
 FROM_TABLE: Final = FromTable.FROM_TABLE
 """A call's time limit when it names none: that of the session's :class:`Timeouts`."""
 
-Limit = Union[float, None, FromTable]
+Limit = float | None | FromTable
 """A call's time limit: seconds, ``None`` for none, or :data:`FROM_TABLE`."""
 
 _SLOW: dict[float, str] = {
@@ -80,3 +81,45 @@ class Timeouts:
         if limit is FROM_TABLE:
             return self.commands.get(command, self.command)
         return limit
+
+
+class Alarm:
+    """
+    One delayed call that serves many deadlines: it is set for the first, and rings then, whether
+    or not what it was set for is still awaited. To set it again costs nothing.
+
+    :param clock: where the time comes from.
+    :param ring: called when a deadline has come; it sets the alarm for what is left.
+
+    :cvar GRAIN: a deadline has come when it is no further off than this, in seconds.
+    """
+
+    __slots__ = ("_at", "_call", "_clock", "_ring")
+
+    GRAIN = 1e-6
+
+    def __init__(self, clock: IReactorTime, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._at = 0.0
+        self._call: IDelayedCall | None = None
+
+    def set(self, deadline: float) -> None:
+        """Ring at this time of the clock, or earlier where an earlier deadline was set."""
+        if self._call is None:
+            self._at = deadline
+            wait = max(0.0, deadline - self._clock.seconds())
+            self._call = self._clock.callLater(wait, self._now)
+        elif deadline < self._at:
+            self._at = deadline
+            self._call.reset(max(0.0, deadline - self._clock.seconds()))
+
+    def cancel(self) -> None:
+        """Forget all deadlines."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _now(self) -> None:
+        self._call = None
+        self._ring()

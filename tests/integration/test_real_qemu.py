@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+
 from support.qemu import RealQEMU
 
 

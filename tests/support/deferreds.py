@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
+
 T = TypeVar("T")
 Waiting = Deferred[T] | Coroutine[Any, Any, T] | Generator[Any, Any, T]
 

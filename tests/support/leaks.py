@@ -32,6 +32,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent, globalLogBeginner
 from twisted.trial.unittest import SynchronousTestCase
 
+
 #: Turns of the reactor for closed things to go away in.
 TURNS = 10
 

@@ -21,6 +21,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
+
 #: How much of the limit the Deferreds of a test get together.
 SHARE = 0.8
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from support.programs import require
 
+
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterable
 
+
 PLUGIN = "twisted/plugins/txqmp_plugins.py"
 REQUIRED = ("txqmp/__init__.py", "txqmp/py.typed", PLUGIN)
 FORBIDDEN = ("twisted/__init__.py", "twisted/plugins/__init__.py")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+
 TESTS = Path(__file__).resolve().parents[1]
 
 INI = f"""\
