@@ -33,28 +33,10 @@ import enum
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from txqmp.redaction import excerpt
+
 
 _Error = TypeVar("_Error", bound="QMPError")
-
-EXCERPT_LENGTH = 200
-"""How many characters of what came an error's message shows."""
-
-
-def excerpt(what: object, limit: int = EXCERPT_LENGTH) -> str:
-    """
-    What came, as text short enough to read.
-
-    :param what: bytes, or any object with a ``repr``.
-    :param limit: how many characters of it to show.
-    :returns: the ``repr``, cut in the middle of nothing: its beginning, and how much is left out.
-    """
-    if isinstance(what, (bytes, bytearray, memoryview)):
-        shown = repr(bytes(what[:limit]))
-        left = len(what) - limit
-        return shown if left <= 0 else f"{shown}… ({left} more bytes)"
-    shown = repr(what)
-    left = len(shown) - limit
-    return shown if left <= 0 else f"{shown[:limit]}… ({left} more characters)"
 
 
 class QMPError(Exception):

@@ -29,10 +29,10 @@ from txqmp.errors import (
     ObjectTypeError,
     ProtocolError,
     QMPError,
-    excerpt,
 )
 from txqmp.jsontext import write
 from txqmp.messages import Event, Greeting
+from txqmp.redaction import excerpt
 from txqmp.settings import SessionSettings
 
 

@@ -53,7 +53,7 @@ class InputError:
     desc: str
 
 
-_loads = orjson.loads
+_loads, _dumps = orjson.loads, orjson.dumps
 _BadJSON = orjson.JSONDecodeError
 _EXPECTING_VALUE: Final = InputError("JSON parse error, expecting value")
 _SIZE_EXCEEDED: Final = InputError("JSON token size limit exceeded")
@@ -300,34 +300,33 @@ def _read(text: bytes | bytearray) -> ParsedValue | None:
         value = _loads(text)
     except _BadJSON:
         return None
-    if (b"\\" in text or not text.isascii()) and _SUSPECT.search(text):
+    if (_BACKSLASH in text or not text.isascii()) and _SUSPECT.search(text):
         return None
-    if (b"0e" in text or b"0E" in text) and _ZERO_EXPONENT.search(text):
+    try:
+        written = _dumps(value)
+    except TypeError:  # nested too deep for it
         return None
-    colons = text.count(b":")
-    if colons > 1:
-        # orjson drops all but the last of the same key, and the others' colons with them. A colon
-        # in a string stays one, as none was written as an escape.
-        try:
-            if orjson.dumps(value).count(b":") != colons:
-                return None
-        except TypeError:  # nested too deep for it
-            return None
+    # A key that stands twice is written once, so there is a colon less. Colons in strings are the
+    # same: none was an escape.
+    if not text.startswith(written) and (
+        text.count(_COLON) != written.count(_COLON)
+        or (_POINT in written and _ZERO_EXPONENT.search(text))
+    ):
+        return None
     return ParsedValue(value)
 
 
 _OBJECT_END = re.compile(rb"\}[ \t\r\n]*(?=\{|\Z)")
 _WHOLE_LIMIT = 1 << 20
-_WINDOW, _SMALLEST_WINDOW = 1 << 16, 1 << 8
+_WINDOW = 1 << 12
 _NEVER: Final = sys.maxsize
 
-_ALL = bytes(range(256))
-_STRUCTURE = b"{}[],:"
-_UNSTRUCTURED = bytes(set(_ALL) - set(_STRUCTURE))
+_BACKSLASH, _COLON, _POINT = b"\\:."
+_UNSTRUCTURED = bytes(set(range(256)) - set(b"{}[],:"))
 _NEVER_IN_STRING = bytes(range(0x20)) + b"\xfe\xff"
 _IN_SCALAR = (_DIGITS + _LETTERS + "+-.E").encode()
 # Leaves the scalars between blanks; makes what only Python takes for white space an error.
-_SCALARS_APART = bytes.maketrans(_STRUCTURE + b'"\x0b\x0c', b" " * 7 + b"!!")
+_SCALARS_APART = bytes.maketrans(b'{}[],:"\x0b\x0c', b" " * 7 + b"!!")
 
 
 class JSONStream:
@@ -350,7 +349,7 @@ class JSONStream:
     __slots__ = (
         "_begin", "_braces", "_brackets", "_buffer", "_count", "_looked", "_max_depth",
         "_max_message", "_max_tokens", "_position", "_retry", "_size", "_skim_from", "_state",
-        "_token", "_whole_limit", "_window",
+        "_token", "_whole_limit",
     )  # fmt: skip
 
     def __init__(
@@ -370,7 +369,6 @@ class JSONStream:
         self._looked = 0  # by _read_whole, up to here
         self._retry = _NEVER  # _read_whole when the message has this size
         self._skim_from = 0
-        self._window = _WINDOW
 
     @property
     def buffered(self) -> int:
@@ -439,6 +437,10 @@ class JSONStream:
             if (item := self._take(kind)) is not None:
                 return item
 
+    def _held(self, begin: int) -> bytes:
+        """What is held from an offset to the lexer's position."""
+        return bytes(memoryview(self._buffer)[begin : self._position])
+
     def _finish(self, item: ParsedValue | InputError) -> ParsedValue | InputError:
         """The message ends here, with an item."""
         self._begin = self._position
@@ -449,29 +451,30 @@ class JSONStream:
 
     def _take(self, kind: str) -> ParsedValue | InputError | None:
         """Add a token to the message; an item if it ends the message."""
-        text = bytes(self._buffer[self._token : self._position])
         if kind == _ERROR:
-            self._finish(item := InputError(f"JSON parse error, stray '{_printable(text)}'"))
+            quoted = _printable(self._held(self._token))
+            item = self._finish(InputError(f"JSON parse error, stray '{quoted}'"))
             self._state = _RECOVERY
             return item
+        length = self._position - self._token
         if kind in ("{", "}"):
             self._braces += 1 if kind == "{" else -1
         elif kind in ("[", "]"):
             self._brackets += 1 if kind == "[" else -1
         depth = self._braces + self._brackets
-        if self._size + len(text) >= self._max_message:
+        if self._size + length >= self._max_message:
             return self._finish(_SIZE_EXCEEDED)
         if self._count >= self._max_tokens:
             return self._finish(_COUNT_EXCEEDED)
         if depth > self._max_depth:
             return self._finish(_DEPTH_EXCEEDED)
-        self._size += len(text)
+        self._size += length
         self._count += 1
         if depth and self._braces >= 0 and self._brackets >= 0:
             return None
         if self._count == 1 and kind in _STRUCTURAL:
             return self._finish(_EXPECTING_VALUE)
-        text = bytes(self._buffer[self._begin : self._position])
+        text = self._held(self._begin)
         if (whole := _read(text)) is not None:
             return self._finish(whole)
         try:
@@ -488,8 +491,9 @@ class JSONStream:
             text = buffer[begin:end]
             deep = end - begin > self._max_depth < text.count(b"{") + text.count(b"[")
             if not deep and (value := _read(text)) is not None:
-                self._position = end
-                self._finish(value)
+                self._begin = self._position = end
+                if self._count:
+                    self._finish(value)
                 return value
         self._looked = max(self._looked, end)
         self._retry = 2 * (len(buffer) - begin)
@@ -502,24 +506,17 @@ class JSONStream:
         :returns: where the next token begins, or will.
         """
         buffer = self._buffer
-        if self._position - self._begin > 2 * (self._size + self._count) + (1 << 20):
+        if self._position - self._begin > 2 * (self._size + self._count) + _WHOLE_LIMIT:
             # Keep no more white space than a blank a token: QEMU limits the tokens alone.
-            tokens = _tokens(bytes(buffer[self._begin : self._position]))
+            tokens = _tokens(self._held(self._begin))
             text = b"".join(token + b" " for _, token in tokens)
             buffer[self._begin : self._position] = text
             self._position = self._looked = self._skim_from = self._begin + len(text)
-        while (
-            self._position >= self._skim_from
-            and len(buffer) - self._position >= _SMALLEST_WINDOW
-        ):
-            window = bytes(buffer[self._position : self._position + self._window])
+        while self._position >= self._skim_from and len(buffer) - self._position > _WINDOW // 16:
+            window = bytes(buffer[self._position : self._position + _WINDOW])
             passed = self._skim_window(window)
             self._position += passed
-            if passed:
-                self._window = min(self._window * 2, _WINDOW)
-            elif self._window > _SMALLEST_WINDOW:
-                self._window = max(self._window // 8, _SMALLEST_WINDOW)
-            else:
+            if not passed:
                 self._skim_from = self._position + len(window)
         return _after_space(buffer, self._position)
 
@@ -555,13 +552,10 @@ class JSONStream:
             return 0
         # What is opened and closed in the window adds to the depth for a while, no more.
         left, height = structure.translate(None, b",:"), 0
-        while height < 64:
-            paired, left = left, left.replace(b"{}", b"").replace(b"[]", b"")
-            if len(left) == len(paired):
-                break
-            height += 2
+        while height < 64 and (rest := left.replace(b"{}", b"").replace(b"[]", b"")) != left:
+            left, height = rest, height + 2
         braces, brackets, most = self._braces, self._brackets, self._max_depth - height
-        if len(left) > _SMALLEST_WINDOW or braces + brackets > most:
+        if braces + brackets > most:
             return 0
         for bracket in left:
             braces += (bracket == 0x7B) - (bracket == 0x7D)

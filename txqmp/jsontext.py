@@ -58,13 +58,13 @@ def write(value: Any) -> bytes:
     """
     The text of a JSON value, without a line end in it.
 
-    :param value: dicts with string keys, lists, tuples, strings, numbers, booleans, ``None``.
+    :param value: mappings with string keys, lists, tuples, strings, numbers, booleans, ``None``.
     :raises UnwritableError: it holds NaN or an infinity, a lone surrogate, an integer of more than
         64 bits, a key that is not a string or an object of another type; or it is larger, or
         nested deeper, than QEMU reads (fact G18).
     """
     try:
-        text = orjson.dumps(value, option=_OPTIONS)
+        text = orjson.dumps(value, _plain, _OPTIONS)
     except TypeError as error:
         if "ecursion" not in str(error):
             raise UnwritableError(str(error)) from None
@@ -76,10 +76,19 @@ def write(value: Any) -> bytes:
     return text
 
 
+def _plain(value: Any) -> dict[Any, Any]:
+    """A mapping that is no dict, as one."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON text")
+
+
 def _write_deep(value: Any) -> bytes:
     """The text of a value that is nested too deep for ``orjson`` (254 levels)."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(
+            value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain
+        )
         encoded = text.encode("utf-8")
     except RecursionError:
         raise UnwritableError("nested too deep") from None
@@ -111,7 +120,7 @@ def _refuse_not_finite(value: Any) -> None:
         if isinstance(item, float):
             if not math.isfinite(item):
                 raise UnwritableError(f"{item} is not a JSON number")
-        elif isinstance(item, dict):
+        elif isinstance(item, Mapping):
             left.extend(item.values())
         elif isinstance(item, (list, tuple)):
             left.extend(item)

@@ -28,7 +28,6 @@ from txqmp.errors import (
     ProtocolError,
     QMPError,
     ServerParseError,
-    excerpt,
 )
 from txqmp.events import EventHub, EventSource
 from txqmp.execute import CommandVerbs
@@ -37,6 +36,7 @@ from txqmp.handshake import Handshake
 from txqmp.lifecycle import Lifecycle, RunState
 from txqmp.messages import ErrorReply, Event, Greeting, Message, parse_message
 from txqmp.pending import PendingCommand
+from txqmp.redaction import excerpt
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
 
 
@@ -87,6 +87,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     _handshake: Handshake | None = None
     _closing: IDelayedCall | None = None
     _leaving = False
+    _shutting_down = False
     _cause: QMPError | None = None
     _cause_told = False
     _closers: tuple[Deferred[None], ...] = ()
@@ -160,14 +161,13 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         self._handshake = Handshake(
             self.settings, self._clock, self._pending, self._ready, self._break
         )
-        self._handshake.begin()
-        if self.state is RunState.IDLE:
-            self._lifecycle.enter(RunState.CONNECTING)
+        self._lifecycle.enter(RunState.CONNECTING)
+        if self.state is RunState.CONNECTING:
+            self._handshake.begin()
 
     def _ready(self, oob: bool) -> None:
         handshake, self._handshake = self._handshake, None
-        if handshake is None:
-            return
+        assert handshake is not None
         self.oob_enabled = oob
         self.greeting = handshake.greeting
         self.stale_replies = handshake.stale_replies
@@ -209,14 +209,20 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             )
 
     def _publish(self, event: Event) -> None:
-        if event.raw["event"] == "SHUTDOWN":
+        name = event.raw["event"]
+        if name == "SHUTDOWN":
             self.last_shutdown = event
+            self._shutting_down = True
+        elif name == "RESUME":
+            # With -no-shutdown a VM can go on after its shutdown.
+            self._shutting_down = False
         self.events.publish(event)
 
     def _received_nameless(self, message: dict[str, Any]) -> None:
         claimed = self._pending.settle_nameless(message)
         if "error" not in message:
             if not claimed:
+                self._pending.unknown_replies += 1
                 self._drop_unknown(message)
             return
         try:
@@ -231,7 +237,6 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         self._run_error_hooks(error)
 
     def _drop_unknown(self, message: dict[str, Any]) -> None:
-        self._pending.unknown_replies += 0 if "id" in message else 1
         emit = self.log.warn if self._pending.unknown_replies == 1 else self.log.debug
         emit(
             "{session}: dropped a reply to nobody's command (one of {count}): {reply}",
@@ -324,6 +329,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
                 self._handshake.phase,
             )
             self._cause_told = True
+            self.stop_reading()
         self._lifecycle.enter(RunState.DISCONNECTING)
 
     def _forget_closer(self, closed: Deferred[None]) -> None:
@@ -397,11 +403,11 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             text = "the peer closed the connection"
         else:
             text = f"the connection was lost: {reason.getErrorMessage()}"
-        if self.last_shutdown is not None:
+        if self._shutting_down and self.last_shutdown is not None:
             text += f", after SHUTDOWN ({self.last_shutdown.data.get('reason', 'no reason given')})"
         if self.unfinished:
             text += f"; {self.unfinished} bytes of an unfinished message are lost"
-        foreseen = self._leaving or self._quitting or self.last_shutdown is not None
+        foreseen = self._leaving or self._quitting or self._shutting_down
         end = DisconnectedError(
             text, expected=foreseen and self._cause is None, shutdown=self.last_shutdown
         )
