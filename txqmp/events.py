@@ -52,7 +52,6 @@ class Subscription:
     One callback's wish for events.
 
     :ivar names: the names, or globs of names, that it wants; none for all.
-    :ivar delivered: events given to the callback.
     :ivar failures: events on which the callback or the filter raised. The first is logged with
         its traceback, the number of all when the subscription ends.
     :ivar dropped: events not given, because :data:`DEFAULT_LIMIT` earlier ones, which the
@@ -60,12 +59,11 @@ class Subscription:
     """
 
     __slots__ = (
-        "_active",
         "_callback",
         "_hub",
+        "_receive",
         "_running",
         "_where",
-        "delivered",
         "dropped",
         "failures",
         "names",
@@ -83,23 +81,23 @@ class Subscription:
             raise TypeError(f"cannot call {callback!r}")
         self._hub = hub
         self._callback = callback
+        # Where events go: the callback, or what stands in for it when it takes none.
+        self._receive: Callback | None = callback
         self._where = where
-        self._active = True
         self._running = 0
         self.names = names
-        self.delivered = 0
         self.failures = 0
         self.dropped = 0
 
     @property
     def active(self) -> bool:
         """Whether events still come."""
-        return self._active
+        return self._receive is not None
 
     def cancel(self) -> None:
         """Take no more events; a second time does nothing."""
-        if self._active:
-            self._active = False
+        if self._receive is not None:
+            self._receive = None
             self._hub._remove(self)
             if self.failures > 1:
                 _log.warn(
@@ -116,26 +114,26 @@ class Subscription:
 
     def deliver(self, event: Event) -> None:
         """Give the event to the callback, if the filter lets it pass."""
-        if not self._active:
+        receive = self._receive
+        if receive is None:
             return
         try:
-            where = self._where
-            if where is not None:
-                if callable(where):
-                    if not where(event):
-                        return
-                elif not contains(event.data, where):
-                    return
-            if self._running >= DEFAULT_LIMIT:
-                self.dropped += 1
+            if self._where is not None and not self._passes(event):
                 return
-            self.delivered += 1
-            result = self._callback(event)
+            result = receive(event)
         except Exception:
             self._failed(Failure(), event)
             return
         if result is not None:
             self._await(result, event)
+
+    def _passes(self, event: Event) -> bool:
+        if callable(self._where):
+            return bool(self._where(event))
+        return contains(event.data, self._where)
+
+    def _drop(self, _: Event) -> None:
+        self.dropped += 1
 
     def _await(self, result: Any, event: Event) -> None:
         if isinstance(result, Coroutine):
@@ -145,10 +143,14 @@ class Subscription:
 
         def done(outcome: Any) -> None:
             self._running -= 1
+            if self._receive is not None:
+                self._receive = self._callback
             if isinstance(outcome, Failure) and not outcome.check(CancelledError):
                 self._failed(outcome, event)
 
         self._running += 1
+        if self._running >= DEFAULT_LIMIT and self._receive is not None:
+            self._receive = self._drop
         result.addBoth(done)
 
     def _failed(self, failure: Failure, event: Event) -> None:
@@ -173,8 +175,6 @@ class EventHub:
     Gives events to subscribers.
 
     :param clock: where the time limits of waiters come from.
-
-    :ivar published: events that came, wanted or not.
     """
 
     __slots__ = (
@@ -184,7 +184,6 @@ class EventHub:
         "_over",
         "_subscriptions",
         "_waiters",
-        "published",
     )
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -194,7 +193,6 @@ class EventHub:
         self._listeners: dict[Listener, None] = {}
         self._waiters: dict[_Waiter, None] = {}
         self._over: SessionEnd | None = None
-        self.published = 0
 
     def subscribe(self, callback: Callback, *names: str, where: Where = None) -> Subscription:
         """
@@ -262,17 +260,21 @@ class EventHub:
 
     def publish(self, event: Event) -> None:
         """Give an event to all who want it."""
-        self.published += 1
         name = event.raw["event"]
-        subscriptions = self._by_name.get(name)
-        if subscriptions is None:
-            subscriptions = tuple(s for s in self._subscriptions if s.wants(name))
-            if len(self._by_name) >= _MAX_ROUTES:
-                self._by_name.clear()
-            if len(name) <= _MAX_ROUTE_NAME:
-                self._by_name[name] = subscriptions
+        try:
+            subscriptions = self._by_name[name]
+        except KeyError:
+            subscriptions = self._route(name)
         for subscription in subscriptions:
             subscription.deliver(event)
+
+    def _route(self, name: str) -> tuple[Subscription, ...]:
+        subscriptions = tuple(s for s in self._subscriptions if s.wants(name))
+        if len(self._by_name) >= _MAX_ROUTES:
+            self._by_name.clear()
+        if len(name) <= _MAX_ROUTE_NAME:
+            self._by_name[name] = subscriptions
+        return subscriptions
 
     def end(self, make_error: SessionEnd) -> None:
         """

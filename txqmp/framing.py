@@ -33,6 +33,7 @@ DEFAULT_MAX_MESSAGE = 64 << 20
 _loads = orjson.loads
 _NOT_JSON = orjson.JSONDecodeError
 _NO_LINES: Iterator[bytes] = iter(())
+_SHOWN = 1024
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -51,14 +52,17 @@ class JSONLineReceiver(LineReceiver):
     delimiter = b"\n"
     max_message = DEFAULT_MAX_MESSAGE
 
-    _lines: Iterator[bytes] = _NO_LINES
-    _pieces: list[bytes] | None = None
-    _pieces_size = 0
-    _chunks: list[bytes] | None = None
-    _spread: _SpreadMessage | None = None
-    _reading = False
-    _stopped = False
-    _taps: Taps | None = None
+    def __init__(self) -> None:
+        self.paused = False
+        self._lines: Iterator[bytes] = _NO_LINES
+        self._pieces: list[bytes] | None = None
+        self._pieces_size = 0
+        self._chunks: list[bytes] | None = None
+        self._spread: _SpreadMessage | None = None
+        self._reading = False
+        self._stopped = False
+        self._too_long: bytes | None = None
+        self._taps: Taps | None = None
 
     def message_received(self, message: dict[str, Any]) -> None:
         """One object came. An exception from here closes the connection: catch your own."""
@@ -126,21 +130,27 @@ class JSONLineReceiver(LineReceiver):
             self._pieces.append(lines[0])
             if len(lines) == 1:
                 self._pieces_size += len(data)
+                if self._pieces_size > self.max_message:
+                    self._too_long = b"".join(self._pieces[:2])[:_SHOWN]
                 return
             lines[0] = b"".join(self._pieces)
+        if len(data) + self._pieces_size > self.max_message:
+            for number, line in enumerate(lines):
+                if len(line) > self.max_message:
+                    self._too_long = line[:_SHOWN]
+                    del lines[number:]
+                    lines.append(b"")
+                    break
         last = lines.pop()
         self._pieces = [last] if last else None
         self._pieces_size = len(last)
         self._lines = iter(lines)
 
     def _read_lines(self) -> None:
-        limit = self.max_message
         received = self.message_received
         for line in self._lines:
             if self._spread is not None:
                 self._continue_spread(line)
-            elif len(line) > limit:
-                self._fail(MessageTooLongError(limit, line[:1024]))
             else:
                 try:
                     message = _loads(line)
@@ -156,8 +166,8 @@ class JSONLineReceiver(LineReceiver):
             if self.paused:
                 break
         else:
-            if self._pieces_size > limit and self._pieces is not None:
-                self._fail(MessageTooLongError(limit, b"".join(self._pieces[:2])[:1024]))
+            if self._too_long is not None:
+                self._fail(MessageTooLongError(self.max_message, self._too_long))
 
     def _received_tapped(self, message: dict[str, Any]) -> None:
         passed = self.taps.inbound(Message.adopt(message))

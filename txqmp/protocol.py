@@ -54,6 +54,8 @@ class SessionOwner(Protocol):
 
 
 _NO_REASON = Failure(ConnectionDone())
+_TURNS = frozenset({"SHUTDOWN", "RESUME"})
+_event_of = Event.of
 
 
 class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
@@ -84,7 +86,6 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     stale_replies = 0
     early_events_dropped = 0
 
-    _handshake: Handshake | None = None
     _closing: IDelayedCall | None = None
     _leaving = False
     _shutting_down = False
@@ -100,12 +101,15 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         name: str = "qmp",
         owner: SessionOwner | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.settings = settings
         self.max_message = settings.max_message
         self.events = EventHub(clock)
         self._clock = clock
         self._owner = owner
+        self._handshake: Handshake | None = None
+        self._strict = settings.strict
         self._lifecycle = Lifecycle()
         self._pending = PendingCommands(
             self,
@@ -177,23 +181,27 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             self._owner.session_ready(self)
         self._lifecycle.tell()
         for event in handshake.early:
-            self._publish(event)
+            if event.name in _TURNS:
+                self._turned(event)
+            self.events.publish(event)
 
     # Messages
 
     def message_received(self, message: dict[str, Any]) -> None:
         if "event" in message:
             try:
-                event = Event.of(message)
-                if self.settings.strict:
+                event = _event_of(message)
+                if self._strict:
                     parse_message(message, strict=True)
             except ObjectTypeError as error:
                 self._drop_malformed(error)
                 return
             if self._handshake is not None:
                 self._handshake.keep(event)
-            else:
-                self._publish(event)
+                return
+            if message["event"] in _TURNS:
+                self._turned(event)
+            self.events.publish(event)
         elif self._handshake is not None:
             self._handshake.received(message)
         elif "return" in message or "error" in message:
@@ -208,15 +216,11 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
                 ObjectTypeError("neither a greeting nor a reply nor an event", message)
             )
 
-    def _publish(self, event: Event) -> None:
-        name = event.raw["event"]
-        if name == "SHUTDOWN":
+    def _turned(self, event: Event) -> None:
+        """The VM is about to end, or, with ``-no-shutdown``, goes on all the same."""
+        self._shutting_down = event.name == "SHUTDOWN"
+        if self._shutting_down:
             self.last_shutdown = event
-            self._shutting_down = True
-        elif name == "RESUME":
-            # With -no-shutdown a VM can go on after its shutdown.
-            self._shutting_down = False
-        self.events.publish(event)
 
     def _received_nameless(self, message: dict[str, Any]) -> None:
         claimed = self._pending.settle_nameless(message)

@@ -104,7 +104,7 @@ class Environment:
         self._python = directory / "bin" / "python"
         self._pip = [sys.executable, "-m", "pip", "--python", str(self._python)]
         self._packages = Path(
-            sysconfig.get_path("purelib", "venv", vars={"base": str(directory)}),
+            sysconfig.get_path("purelib", "posix_prefix", vars={"base": str(directory)}),
         )
         for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
             for entry in Path(place).iterdir():
