@@ -47,6 +47,10 @@ def contains(data: Any, wanted: Any) -> bool:
     return bool(data == wanted)
 
 
+def _ignore(_: Event) -> None:
+    """Where the events of a cancelled subscription go."""
+
+
 class Subscription:
     """
     One callback's wish for events.
@@ -82,7 +86,7 @@ class Subscription:
         self._hub = hub
         self._callback = callback
         # Where events go: the callback, or what stands in for it when it takes none.
-        self._receive: Callback | None = callback
+        self._receive = callback
         self._where = where
         self._running = 0
         self.names = names
@@ -92,12 +96,13 @@ class Subscription:
     @property
     def active(self) -> bool:
         """Whether events still come."""
-        return self._receive is not None
+        return self._receive != _ignore
 
     def cancel(self) -> None:
         """Take no more events; a second time does nothing."""
-        if self._receive is not None:
-            self._receive = None
+        if self.active:
+            self._receive = _ignore
+            self._where = None
             self._hub._remove(self)
             if self.failures > 1:
                 _log.warn(
@@ -111,21 +116,6 @@ class Subscription:
         if not self.names:
             return True
         return any(fnmatch.fnmatchcase(name, wanted) for wanted in self.names)
-
-    def deliver(self, event: Event) -> None:
-        """Give the event to the callback, if the filter lets it pass."""
-        receive = self._receive
-        if receive is None:
-            return
-        try:
-            if self._where is not None and not self._passes(event):
-                return
-            result = receive(event)
-        except Exception:
-            self._failed(Failure(), event)
-            return
-        if result is not None:
-            self._await(result, event)
 
     def _passes(self, event: Event) -> bool:
         if callable(self._where):
@@ -143,13 +133,13 @@ class Subscription:
 
         def done(outcome: Any) -> None:
             self._running -= 1
-            if self._receive is not None:
+            if self.active:
                 self._receive = self._callback
             if isinstance(outcome, Failure) and not outcome.check(CancelledError):
                 self._failed(outcome, event)
 
         self._running += 1
-        if self._running >= DEFAULT_LIMIT and self._receive is not None:
+        if self._running >= DEFAULT_LIMIT and self.active:
             self._receive = self._drop
         result.addBoth(done)
 
@@ -266,7 +256,15 @@ class EventHub:
         except KeyError:
             subscriptions = self._route(name)
         for subscription in subscriptions:
-            subscription.deliver(event)
+            try:
+                if subscription._where is not None and not subscription._passes(event):
+                    continue
+                result = subscription._receive(event)
+            except Exception:
+                subscription._failed(Failure(), event)
+                continue
+            if result is not None:
+                subscription._await(result, event)
 
     def _route(self, name: str) -> tuple[Subscription, ...]:
         subscriptions = tuple(s for s in self._subscriptions if s.wants(name))

@@ -8,6 +8,7 @@ greeting and negotiation, and after the end.
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ from txqmp.execute import CommandVerbs
 from txqmp.framing import JSONLineReceiver
 from txqmp.handshake import Handshake
 from txqmp.lifecycle import Lifecycle, RunState
-from txqmp.messages import ErrorReply, Event, Greeting, Message, parse_message
+from txqmp.messages import ErrorReply, Event, Greeting, Message
 from txqmp.pending import PendingCommand
 from txqmp.redaction import excerpt
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
@@ -53,9 +54,8 @@ class SessionOwner(Protocol):
         """
 
 
+_strict_event = functools.partial(Event.parse, strict=True)
 _NO_REASON = Failure(ConnectionDone())
-_TURNS = frozenset({"SHUTDOWN", "RESUME"})
-_event_of = Event.of
 
 
 class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
@@ -106,10 +106,11 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         self.settings = settings
         self.max_message = settings.max_message
         self.events = EventHub(clock)
+        self.events.subscribe(self._turned, "SHUTDOWN", "RESUME")
         self._clock = clock
         self._owner = owner
         self._handshake: Handshake | None = None
-        self._strict = settings.strict
+        self._read_event = _strict_event if settings.strict else Event.of
         self._lifecycle = Lifecycle()
         self._pending = PendingCommands(
             self,
@@ -181,8 +182,6 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             self._owner.session_ready(self)
         self._lifecycle.tell()
         for event in handshake.early:
-            if event.name in _TURNS:
-                self._turned(event)
             self.events.publish(event)
 
     # Messages
@@ -190,17 +189,13 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def message_received(self, message: dict[str, Any]) -> None:
         if "event" in message:
             try:
-                event = _event_of(message)
-                if self._strict:
-                    parse_message(message, strict=True)
+                event = self._read_event(message)
             except ObjectTypeError as error:
                 self._drop_malformed(error)
                 return
             if self._handshake is not None:
                 self._handshake.keep(event)
                 return
-            if message["event"] in _TURNS:
-                self._turned(event)
             self.events.publish(event)
         elif self._handshake is not None:
             self._handshake.received(message)
