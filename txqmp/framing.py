@@ -8,7 +8,6 @@ pieces or thousands of lines in one. A message may be spread over several lines
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from txqmp.errors import (
     ProtocolError,
     UnexpectedTypeError,
 )
-from txqmp.messages import Message
+from txqmp.jsontext import Message, without_strings
 from txqmp.taps import Taps
 
 
@@ -34,7 +33,6 @@ _loads = orjson.loads
 _NOT_JSON = orjson.JSONDecodeError
 _NO_LINES: Iterator[bytes] = iter(())
 _SHOWN = 1024
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class JSONLineReceiver(LineReceiver):
@@ -87,7 +85,7 @@ class JSONLineReceiver(LineReceiver):
     @property
     def unfinished(self) -> int:
         """How many bytes of a message that is not whole are held."""
-        return self._pieces_size + (self._spread.size if self._spread is not None else 0)
+        return self._pieces_size + (self._spread.size + 1 if self._spread is not None else 0)
 
     # Reading
 
@@ -122,6 +120,7 @@ class JSONLineReceiver(LineReceiver):
         self.paused = True
         self._lines = _NO_LINES
         self._pieces = self._chunks = self._spread = None
+        self._pieces_size = 0
 
     def _cut(self, data: bytes) -> None:
         """Cut a chunk at its line ends: whole lines to read, and a piece to hold."""
@@ -130,21 +129,27 @@ class JSONLineReceiver(LineReceiver):
             self._pieces.append(lines[0])
             if len(lines) == 1:
                 self._pieces_size += len(data)
-                if self._pieces_size > self.max_message:
-                    self._too_long = b"".join(self._pieces[:2])[:_SHOWN]
+                # One more byte may be the CR of the line's end.
+                if self._pieces_size > self.max_message + 1:
+                    self._too_long = _start(self._pieces)
                 return
             lines[0] = b"".join(self._pieces)
-        if len(data) + self._pieces_size > self.max_message:
-            for number, line in enumerate(lines):
-                if len(line) > self.max_message:
-                    self._too_long = line[:_SHOWN]
-                    del lines[number:]
-                    lines.append(b"")
-                    break
         last = lines.pop()
+        if len(data) + self._pieces_size > self.max_message:
+            self._limit(lines, last)
         self._pieces = [last] if last else None
         self._pieces_size = len(last)
         self._lines = iter(lines)
+
+    def _limit(self, lines: list[bytes], last: bytes) -> None:
+        """Find the first line that is too long: what stands before it is still read."""
+        for number, line in enumerate(lines):
+            if len(line) > self.max_message and len(line.rstrip(b"\r")) > self.max_message:
+                self._too_long = line[:_SHOWN]
+                del lines[number:]
+                return
+        if len(last) > self.max_message + 1:
+            self._too_long = last[:_SHOWN]
 
     def _read_lines(self) -> None:
         received = self.message_received
@@ -202,7 +207,7 @@ class JSONLineReceiver(LineReceiver):
             return
         whole = spread.add(line)
         if spread.size > self.max_message:
-            self._fail(MessageTooLongError(self.max_message, spread.start()[:1024]))
+            self._fail(MessageTooLongError(self.max_message, spread.start()))
         elif whole is not None:
             self._spread = None
             try:
@@ -289,15 +294,21 @@ class _Drain:
 class _SpreadMessage:
     """A message spread over several lines, whole when its braces are closed."""
 
-    __slots__ = ("_depth", "_lines", "size")
+    __slots__ = ("_depth", "_ended", "_lines")
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self._depth = 0
-        self.size = 0
+        self._ended = 0
+
+    @property
+    def size(self) -> int:
+        """The size of what came so far, without the last line's end."""
+        return self._ended + len(self._lines[-1].rstrip(b"\r"))
 
     def start(self) -> bytes:
-        return b"\n".join(self._lines[:32])
+        """How the message begins."""
+        return _start([line + b"\n" for line in self._lines[:_SHOWN]])
 
     def add(self, line: bytes) -> bytes | None:
         """
@@ -305,11 +316,23 @@ class _SpreadMessage:
 
         :returns: the whole text when this line ends it, or shows that it never can end well.
         """
+        if self._lines:
+            self._ended += len(self._lines[-1]) + 1
         self._lines.append(line)
-        self.size += len(line) + 1
-        bare = _STRING.sub(b"", line)
-        self._depth += bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")
-        # A string cannot go over a line's end: an odd quotation mark is the end of the reading.
-        if self._depth <= 0 or b'"' in bare:
+        outside, quotes = without_strings(line)
+        self._depth += outside.count(b"{") + outside.count(b"[")
+        self._depth -= outside.count(b"}") + outside.count(b"]")
+        # A string cannot go over a line's end: one that does not close is the end of the reading.
+        if self._depth <= 0 or quotes % 2:
             return b"\n".join(self._lines)
         return None
+
+
+def _start(pieces: list[bytes]) -> bytes:
+    """The first bytes of what came in pieces."""
+    start = b""
+    for piece in pieces:
+        start += piece[:_SHOWN]
+        if len(start) >= _SHOWN:
+            break
+    return start[:_SHOWN]

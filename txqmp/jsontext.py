@@ -8,9 +8,9 @@ because QEMU answers text that it cannot read with errors that name no command (
 
 from __future__ import annotations
 
+import enum
 import json
 import math
-import re
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from typing import Any, final
 
@@ -30,7 +30,10 @@ MAX_SIZE = 64 << 20
 """The size of a message that QEMU reads, in bytes (fact G18)."""
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}:,]|[^][{}:,"\s]+')
+_BRACKETS, _PUNCTUATION = b"{}[]", b"{}[]:,"
+_NOT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
+_NOT_PUNCTUATION = bytes(set(range(256)) - set(_PUNCTUATION))
+_PUNCTUATION_TO_SPACE = bytes.maketrans(_PUNCTUATION, b" " * len(_PUNCTUATION))
 
 
 class UnwritableError(ValueError):
@@ -94,6 +97,7 @@ def _write_deep(value: Any) -> bytes:
         raise UnwritableError("nested too deep") from None
     except (TypeError, ValueError) as error:
         raise UnwritableError(str(error)) from None
+    _refuse_what_orjson_refuses(value)
     if _depth(encoded) > MAX_DEPTH:
         raise UnwritableError(f"nested deeper than {MAX_DEPTH} levels")
     if len(encoded) > MAX_TOKENS:
@@ -101,35 +105,64 @@ def _write_deep(value: Any) -> bytes:
     return encoded
 
 
+def without_strings(text: bytes) -> tuple[bytes, int]:
+    """
+    What stands outside of the strings of a JSON text, and how many quotation marks delimit them:
+    an odd number where the last string is not closed. Strings are cut out by splitting, because
+    a regular expression would need memory for each escape.
+    """
+    parts = text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+    return b" ".join(parts[::2]), len(parts) - 1
+
+
 def _depth(text: bytes) -> int:
     depth = deepest = 0
-    for token in _TOKEN.finditer(text):
-        if text[token.start()] in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif text[token.start()] in b"]}":
-            depth -= 1
+    for bracket in without_strings(text)[0].translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
     return deepest
+
+
+def _count_tokens(text: bytes) -> int:
+    outside, quotes = without_strings(text)
+    punctuation = len(outside.translate(None, _NOT_PUNCTUATION))
+    return quotes // 2 + punctuation + len(outside.translate(_PUNCTUATION_TO_SPACE).split())
 
 
 def _refuse_not_finite(value: Any) -> None:
     """``orjson`` writes NaN and the infinities as ``null``: find them in the value instead."""
+    for item in _walk(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise UnwritableError(f"{item} is not a JSON number")
+
+
+def _refuse_what_orjson_refuses(value: Any) -> None:
+    """``json`` writes integers of any size, and makes strings of keys that are none."""
+    for item in _walk(value):
+        if isinstance(item, int) and not -(1 << 63) <= item < 1 << 64:
+            raise UnwritableError(f"an integer of more than 64 bits: {item}")
+        if isinstance(item, Mapping) and not all(isinstance(name, str) for name in item):
+            raise UnwritableError("a key that is not a string")
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    """A value and all values in it, however deep."""
     left = [value]
     while left:
         item = left.pop()
-        if isinstance(item, float):
-            if not math.isfinite(item):
-                raise UnwritableError(f"{item} is not a JSON number")
-        elif isinstance(item, Mapping):
+        if isinstance(item, enum.Enum):
+            item = item.value
+        if isinstance(item, Mapping):
             left.extend(item.values())
         elif isinstance(item, (list, tuple)):
             left.extend(item)
+        yield item
 
 
 def _refuse_large(text: bytes) -> None:
     if len(text) > MAX_SIZE:
         raise UnwritableError(f"{len(text)} bytes, more than the {MAX_SIZE} that QEMU reads")
-    tokens = sum(1 for _ in _TOKEN.finditer(text))
+    tokens = _count_tokens(text)
     if tokens > MAX_TOKENS:
         raise UnwritableError(f"{tokens} tokens, more than the {MAX_TOKENS} that QEMU reads")
 
@@ -147,11 +180,23 @@ def id_key(value: Any) -> Hashable:
 
 
 def _frozen(value: Any) -> Hashable:
-    if isinstance(value, dict):
-        return ("object", frozenset((name, _frozen(member)) for name, member in value.items()))
-    if isinstance(value, (list, tuple)):
-        return ("array", tuple(_frozen(member) for member in value))
-    return ("boolean" if isinstance(value, bool) else "scalar", value)
+    """The value's parts in one flat row: a peer may send an id that is nested very deep."""
+    row: list[Hashable] = []
+    left: list[tuple[str, Any]] = [("value", value)]
+    while left:
+        kind, item = left.pop()
+        if kind == "name":
+            row.append(item)
+        elif isinstance(item, dict):
+            row.append(("object", len(item)))
+            for name in sorted(item):
+                left += (("value", item[name]), ("name", name))
+        elif isinstance(item, (list, tuple)):
+            row.append(("array", len(item)))
+            left += (("value", member) for member in item)
+        else:
+            row.append(("boolean" if isinstance(item, bool) else "scalar", item))
+    return tuple(row)
 
 
 @final
@@ -186,7 +231,11 @@ class Message(MutableMapping[str, Any]):
         return message
 
     def __getitem__(self, name: str) -> Any:
-        return self._members[name]
+        value = self._members[name]
+        if type(value) is dict or type(value) is list:
+            # Who gets it may change it.
+            self._text = None
+        return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._members[name] = value

@@ -327,7 +327,8 @@ class Event(_Model):
             stamp = raw["timestamp"]
             sound = (
                 type(raw["event"]) is str
-                and type(stamp["seconds"] + stamp["microseconds"]) is int
+                and type(stamp["seconds"]) is int
+                and type(stamp["microseconds"]) is int
                 and ("data" not in raw or type(raw["data"]) is dict)
             )
         except (KeyError, TypeError):
@@ -352,7 +353,7 @@ class Event(_Model):
         raw: dict[str, Any] = {"event": name}
         if data is not None:
             raw["data"] = dict(data)
-        seconds, microseconds = (-1, -1) if at is None else divmod(int(at * 1_000_000), 1_000_000)
+        seconds, microseconds = (-1, -1) if at is None else divmod(round(at * 1_000_000), 1_000_000)
         raw["timestamp"] = {"seconds": seconds, "microseconds": microseconds}
         return cls(raw)
 

@@ -35,6 +35,23 @@ class TapHandle:
     _taps: list[TapHandle]
     failures: int = 0
 
+    def see(self, message: Message) -> Message | None:
+        """
+        What the tap makes of a message.
+
+        :raises TypeError: it is neither a message nor ``None``.
+        """
+        if self not in self._taps:
+            return message
+        try:
+            passed = self.tap(message)
+            if passed is not None and not isinstance(passed, Message):
+                raise TypeError(f"a tap returns a Message or None, not {type(passed).__name__}")
+        except Exception:
+            self.failures += 1
+            raise
+        return passed
+
     def cancel(self) -> None:
         """Take the tap out again; a second time does nothing."""
         if self in self._taps:
@@ -67,28 +84,22 @@ class Taps:
         What comes out when a message from the peer has passed all taps. A tap that raises is
         logged once and passed over: what the peer said is not lost to a faulty observer.
         """
-        current: Message | None = message
         for handle in tuple(self._inbound):
             try:
-                current = handle.tap(message)
+                passed = handle.see(message)
             except Exception:
-                handle.failures += 1
                 if handle.failures == 1:
                     _log.failure("inbound tap {tap!r} raised; its message goes on", tap=handle.tap)
                 continue
-            if current is None:
+            if passed is None:
                 return None
-            message = current
+            message = passed
         return message
 
     def outbound(self, message: Message) -> Message | None:
         """What goes out when a message has passed all taps; what a tap raises is the caller's."""
         for handle in tuple(self._outbound):
-            try:
-                passed = handle.tap(message)
-            except Exception:
-                handle.failures += 1
-                raise
+            passed = handle.see(message)
             if passed is None:
                 return None
             message = passed
