@@ -176,15 +176,15 @@ class PendingCommands:
             return deferred
         self._number += 1
         command.number = self._number
-        may_go = oob or (not self._waiting and self._in_flight < self.window and descriptor is None)
-        if not may_go and len(self._waiting) >= self._max_waiting:
+        must_wait = not oob and (bool(self._waiting) or self._in_flight >= self.window)
+        if must_wait and len(self._waiting) >= self._max_waiting:
             error = TooManyCommandsError(f"{name}: {len(self._waiting)} commands wait", name)
             self._refuse(command, error)
             return deferred
         if key is not None:
             self._table[key] = command
         self._set_limits(command)
-        if may_go:
+        if not must_wait and descriptor is None:
             self._send(command)
         else:
             self._waiting[command.number] = command
@@ -198,8 +198,8 @@ class PendingCommands:
 
     def blur(self) -> None:
         """
-        Bytes of unknown meaning were sent: an error without an id may be the answer to them,
-        until a command that was issued later is answered.
+        The peer was sent what it may not be able to read: an error without an id may be the
+        answer to that, until a command that was issued later is answered.
         """
         self._blurred = self._number
 
@@ -259,6 +259,11 @@ class PendingCommands:
 
     # Replies
 
+    def expects(self, ident: Any) -> bool:
+        """Whether a reply with this id would answer a command."""
+        command = self._table.get(id_key(ident))
+        return command is not None and command.sent
+
     def settle(self, reply: dict[str, Any]) -> bool:
         """
         Give a reply that has an id to the command that it answers.
@@ -293,6 +298,8 @@ class PendingCommands:
         if len(suspects) != 1:
             return False
         self._forget(suspects[0])
+        # One bad text can bring many errors: the others are not the next command's.
+        self.blur()
         self._pump()
         try:
             parsed = ErrorReply(reply)

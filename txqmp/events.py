@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txqmp.errors import EventTimeoutError, QMPError
+from txqmp.jsontext import id_key
 from txqmp.listener import Listener, Overflow
 from txqmp.messages import Event
 
@@ -39,12 +40,15 @@ _F = TypeVar("_F", bound=Callback)
 
 
 def contains(data: Any, wanted: Any) -> bool:
-    """Whether ``data`` is ``wanted``, or, for mappings, has all its members (nested too)."""
+    """
+    Whether ``data`` is ``wanted``, or, for mappings, has all its members (nested too). Values
+    compare as JSON's: ``true`` is not ``1``.
+    """
     if isinstance(wanted, Mapping):
         return isinstance(data, Mapping) and all(
             name in data and contains(data[name], member) for name, member in wanted.items()
         )
-    return bool(data == wanted)
+    return id_key(data) == id_key(wanted)
 
 
 def _ignore(_: Event) -> None:
@@ -368,4 +372,5 @@ class _Waiter:
 
     def fail(self, error: Exception) -> None:
         self._stop()
-        self.deferred.errback(error)
+        if not self.deferred.called:
+            self.deferred.errback(error)

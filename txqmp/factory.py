@@ -183,7 +183,8 @@ class QMPClientFactory(EventSource, ClientFactory):
             connector.stopConnecting()
         waiters, self._waiters = self._waiters, []
         for _, waiter in waiters:
-            waiter.errback(self._stopped_error())
+            if not waiter.called:
+                waiter.errback(self._stopped_error())
         end = DisconnectedError(f"{self.name}: the factory was stopped", expected=True)
         self.events.end(end.twin)
         self._lost_at = None
@@ -245,7 +246,8 @@ class QMPClientFactory(EventSource, ClientFactory):
             self._take_snapshot(session)
         waiters, self._waiters = self._waiters, []
         for _, waiter in waiters:
-            waiter.callback(session)
+            if not waiter.called:
+                waiter.callback(session)
 
     def session_ended(self, session: QMPProtocol, error: QMPError) -> None:
         """A session is over, or never ran: dial again."""
@@ -281,7 +283,8 @@ class QMPClientFactory(EventSource, ClientFactory):
             tired = [w for limit, w in self._waiters if limit is not None and made >= limit]
             self._waiters = [waiter for waiter in self._waiters if waiter[1] not in tired]
             for waiter in tired:
-                waiter.errback(error.twin())
+                if not waiter.called:
+                    waiter.errback(error.twin())
         self._tell("failed", error)
 
     def _take_snapshot(self, session: QMPProtocol) -> None:

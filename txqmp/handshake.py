@@ -109,7 +109,9 @@ class Handshake:
             self._greeted(message)
         elif "return" in message or "error" in message:
             # An id of null, or none, is the previous client's: ours is a string.
-            if "id" not in message or not self._pending.settle(message):
+            if "id" in message and self._pending.expects(message["id"]):
+                self._pending.settle(message)
+            else:
                 self.stale_replies += 1
         else:
             self._failed(GreetingError(f"neither a greeting nor a reply: {excerpt(message)}"))

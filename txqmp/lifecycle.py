@@ -67,7 +67,8 @@ class Lifecycle:
         reached = [deferred for wanted, deferred in self._waiters if state in wanted]
         self._waiters = tuple(waiter for waiter in self._waiters if state not in waiter[0])
         for deferred in reached:
-            deferred.callback(state)
+            if not deferred.called:
+                deferred.callback(state)
 
     def finish(self, make_error: Callable[[], Exception]) -> None:
         """The session has ended, for good; :meth:`release` tells who waits."""
@@ -84,5 +85,6 @@ class Lifecycle:
         self.tell()
         waiters, self._waiters = self._waiters, ()
         for _, deferred in waiters:
-            deferred.errback(self._make_error())
+            if not deferred.called:
+                deferred.errback(self._make_error())
         return bool(waiters)

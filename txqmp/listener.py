@@ -96,7 +96,7 @@ class Listener:
             return fail(self._end.twin())
         if self._closed:
             return fail(DisconnectedError("the listener is closed", expected=True))
-        getter: Deferred[Event] = Deferred(self._getters.remove)
+        getter: Deferred[Event] = Deferred(self._forget)
         self._getters.append(getter)
         return getter
 
@@ -108,9 +108,14 @@ class Listener:
     def _stop(self, error: QMPError) -> None:
         self._subscription.cancel()
         self._hub._listeners.pop(self, None)
-        getters, self._getters = self._getters, deque()
+        getters, self._getters = tuple(self._getters), deque()
         for getter in getters:
-            getter.errback(error.twin())
+            if not getter.called:
+                getter.errback(error.twin())
+
+    def _forget(self, getter: Deferred[Event]) -> None:
+        if getter in self._getters:
+            self._getters.remove(getter)
 
     def _put(self, event: Event) -> None:
         if self._history.maxlen:

@@ -391,7 +391,8 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             self._cause_told = True
         closers, self._closers = self._closers, ()
         for closed in closers:
-            self._tell_cause(closed)
+            if not closed.called:
+                self._tell_cause(closed)
 
     def _describe_end(self, reason: Failure) -> DisconnectedError:
         if self._cause is not None:
