@@ -277,15 +277,16 @@ class QMPClientFactory(EventSource, ClientFactory):
         if self.last_error is None or str(error) != str(self.last_error):
             self._log.info("{name}: no session: {error}", name=self.name, error=error)
         self.last_error = error
+        tired: list[Deferred[QMPProtocol]] = []
         if self._redialler is not None:
             self._redialler.failed()
             made = self._redialler.failures
             tired = [w for limit, w in self._waiters if limit is not None and made >= limit]
             self._waiters = [waiter for waiter in self._waiters if waiter[1] not in tired]
-            for waiter in tired:
-                if not waiter.called:
-                    waiter.errback(error.twin())
         self._tell("failed", error)
+        for waiter in tired:
+            if not waiter.called:
+                waiter.errback(error.twin())
 
     def _take_snapshot(self, session: QMPProtocol) -> None:
         results: dict[str, Any] = {}

@@ -417,7 +417,8 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def _end_command(self, command: PendingCommand) -> None:
         end = self._end
         assert end is not None
-        if command.name == "quit" and command.sent and self._cause in (None, end):
+        by_peer = not self._leaving and self._cause in (None, end)
+        if command.name == "quit" and command.sent and by_peer:
             command.succeed(Message({"return": {}}) if command.whole else {})
             return
         error = DisconnectedError(
