@@ -7,6 +7,7 @@ signature before it runs, as QEMU checks them against its schema, and refused in
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -20,6 +21,10 @@ from txqmp.errors import QMPError
 
 if TYPE_CHECKING:
     from txqmp.server import QMPServerProtocol
+
+
+NEGOTIATE = "qmp_capabilities"
+"""The one command of negotiation mode, which the server runs itself."""
 
 
 class CommandError(QMPError):
@@ -74,11 +79,10 @@ class Call:
         """
         self._afterwards.append(callback)
 
-    def answered(self) -> None:
-        """The reply was written; called by the server."""
+    def take_afterwards(self) -> list[Callable[[], Any]]:
+        """What is to be called now that the reply was written; for the server."""
         callbacks, self._afterwards = self._afterwards, []
-        for callback in callbacks:
-            callback()
+        return callbacks
 
 
 Handler = Callable[..., Any]
@@ -266,6 +270,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def _argument(command: str, handler: Handler, parameter: inspect.Parameter) -> Argument:
     function = inspect.unwrap(handler)
+    if isinstance(function, functools.partial):
+        function = function.func
     if not hasattr(function, "__globals__"):
         function = getattr(function, "__func__", type(function).__call__)
     try:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, ensureDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, connectProtocol
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
@@ -141,3 +141,24 @@ class ScriptedPeer:
                 await gone
         if self._problems:
             raise self._problems[0]
+
+
+class Stranger(Protocol):
+    """A client that is no QEMU: says something at once, and waits for the end."""
+
+    def __init__(self, says: bytes) -> None:
+        self._says = says
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._says)
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
+        self.gone.callback(None)
+
+
+async def stranger(reactor: Any, path: str, says: bytes = b"") -> Deferred[None]:
+    """Connect to a UNIX socket as a :class:`Stranger`; return a Deferred of its end."""
+    endpoint = UNIXClientEndpoint(reactor, path)
+    client = await connectProtocol(endpoint, Stranger(says))
+    return client.gone

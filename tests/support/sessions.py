@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-
 from twisted.internet.defer import maybeDeferred
 
 from support.scripted import Script, ScriptedPeer

@@ -1,0 +1,105 @@
+"""The sides, seen from the process that compares them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+class SideError(Exception):
+    """A side could not carry out a task; the message says why."""
+
+
+class Side:
+    """
+    A side's process; a context manager.
+
+    :param name: ``"txqmp"``, ``"qemu.qmp"`` or ``"limit"``.
+    :param path: the replier's socket.
+    :param silent: do not show what it writes to its standard error.
+    """
+
+    def __init__(self, name: str, path: str, *, silent: bool = False) -> None:
+        self.name = name
+        found = os.environ.get("PYTHONPATH")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if silent else None,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [found])])},
+            text=True,
+        )
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def measure(self, task: str, **parameters: Any) -> Any:
+        """
+        Carry out a task.
+
+        :returns: what it measured.
+        :raises SideError: it failed.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"task": task, **parameters}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = self._process.stdout.readline()
+        if not line:
+            raise SideError(f"{self.name} {task}: its process ended ({self._process.wait()})")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise SideError(f"{self.name} {task}: {answer['error']}")
+        return answer["result"]
+
+
+def take_turns(
+    path: str,
+    names: Sequence[str],
+    rounds: int,
+    task: str,
+    *,
+    fresh: bool = False,
+    **parameters: Any,
+) -> dict[str, list[float]]:
+    """
+    Have sides do the same, one after another, several times (A B A B …).
+
+    :param fresh: take a new process for each measurement. Otherwise each side keeps its own, and
+        does a first round that does not count.
+    :returns: what each side measured, a number for each round.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    if fresh:
+        for _ in range(rounds):
+            for name in names:
+                with Side(name, path) as side:
+                    measured[name].append(side.measure(task, **parameters))
+        return measured
+    sides: list[Side] = []
+    try:
+        sides.extend(Side(name, path) for name in names)
+        for number in range(rounds + 1):
+            for side in sides:
+                result = side.measure(task, **parameters)
+                if number:
+                    measured[side.name].append(result)
+    finally:
+        for side in sides:
+            side.__exit__()
+    return measured

@@ -1,0 +1,102 @@
+"""The table that is printed."""
+
+from __future__ import annotations
+
+import operator
+import os
+import platform
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a ratio is to be."""
+
+    sign: str
+    value: float
+    holds: Callable[[float, float], bool]
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:g}"
+
+    def met(self, ratio: float) -> bool:
+        """Whether a ratio is so."""
+        return self.holds(ratio, self.value)
+
+
+def at_least(value: float) -> Goal:
+    """The more, the better."""
+    return Goal("≥", value, operator.ge)
+
+
+def at_most(value: float) -> Goal:
+    """The less, the better."""
+    return Goal("≤", value, operator.le)
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    One comparison.
+
+    :ivar what: what was done.
+    :ivar ours: the median of what we measured, with its unit.
+    :ivar other: who else did it.
+    :ivar theirs: the median of theirs.
+    :ivar ratios: ours to theirs, one for each round.
+    """
+
+    what: str
+    ours: str
+    other: str
+    theirs: str
+    ratios: list[float] = field(default_factory=list)
+    goal: Goal | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """The line's texts."""
+        ratio = spread = met = ""
+        if self.ratios:
+            ratio = f"{median(self.ratios):.2f}"
+            if len(self.ratios) > 1:
+                spread = f"{min(self.ratios):.2f} … {max(self.ratios):.2f}"
+            if self.goal is not None:
+                met = "yes" if self.goal.met(median(self.ratios)) else "NO"
+        theirs = textwrap.shorten(self.theirs, _WIDTHS[3], placeholder=" …")
+        goal = str(self.goal) if self.goal is not None else ""
+        return (self.what, self.ours, self.other, theirs, ratio, spread, goal, met)
+
+
+_HEADS = ("what", "txqmp", "against", "theirs", "ratio", "of rounds", "goal", "met")
+_WIDTHS = (43, 18, 18, 38, 6, 15, 6, 3)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    padded = (f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def head() -> str:
+    """The table's head."""
+    return f"{_row(_HEADS)}\n{_row(tuple('-' * width for width in _WIDTHS))}"
+
+
+def row(line: Line) -> str:
+    """One line of the table."""
+    return _row(line.cells())
+
+
+def setting(replier: str) -> str:
+    """Where and with what it was measured."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("Twisted", "orjson", "qemu.qmp"))
+    load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+    return (
+        f"{platform.python_implementation()} {platform.python_version()}, {packages}\n"
+        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores,"
+        f" load {load}; replier: {replier}\n"
+        "medians of alternating rounds; a ratio is the median of the rounds' ratios"
+    )

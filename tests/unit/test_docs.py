@@ -1,0 +1,130 @@
+"""The documentation fits the code: names, facts, files and commands that it speaks of are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import txqmp
+import txqmp.testing
+
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+PAGES = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.rst"))}
+REFERENCE = "\n".join(text for path, text in PAGES.items() if path.parent.name == "api")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of README in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+# README
+
+
+def test_readme_has_the_two_commands() -> None:
+    main, tests = blocks("sh")
+    for command in (main, tests):
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install --quiet ")
+        assert command.count("\n") == 1
+    assert main.endswith(" qmp-monitor --demo\n")
+    assert tests.endswith(" .venv/bin/pytest\n")
+
+
+def test_readme_has_the_command_that_ci_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("this is no checkout")
+    (pattern,) = re.findall(r"grep -E '([^']+)' README.md", script.read_text(encoding="utf-8"))
+    assert re.findall(f"{pattern}.*", README, re.MULTILINE) == [blocks("sh")[1].strip()]
+
+
+def test_readme_has_one_example_of_ten_lines() -> None:
+    (example,) = blocks("python")
+    code = [line for line in example.splitlines() if line.strip() and "import" not in line]
+    assert len(code) <= 10
+
+
+def test_readme_links() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_files() -> None:
+    names = re.findall(r"`((?:txqmp|tests)/[\w./]+)`", README)
+    assert names
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_readme_errors() -> None:
+    """Each exception that has to do with commands or connecting is in README's table."""
+    table = README[README.index("## Errors") : README.index("## Compared")]
+    for name in set(re.findall(r"`(\w+Error)`", table)):
+        assert issubclass(getattr(txqmp, name), txqmp.QMPError)
+
+
+# Pages
+
+
+@pytest.mark.parametrize("module", [txqmp, txqmp.testing], ids=lambda module: module.__name__)
+def test_reference_has_all_public_names(module: object) -> None:
+    """Each name is documented by itself, or with the members of the module that it is from."""
+    named: set[str] = set()
+    whole: set[str] = set()
+    for kind, target, options in re.findall(
+        r"^\.\. auto(\w+):: (\S+)\n((?:   .*\n)*)", REFERENCE, re.MULTILINE
+    ):
+        members = re.search(r":members:(.*(?:\n    .*)*)", options)
+        if kind != "module":
+            named.add(target.rpartition(".")[2])
+        elif members and members[1].strip():
+            named.update(re.split(r"[,\s]+", members[1].strip()))
+        elif members:
+            whole.add(target)
+    for name in module.__all__:  # type: ignore[attr-defined]
+        home = str(getattr(getattr(module, name), "__module__", ""))
+        homes = {home} if home.startswith("txqmp.") else {"txqmp.testing.steps"}  # of data
+        assert name in named or homes & whole, f"{name} is not in docs/api"
+
+
+def test_facts_that_are_cited_are_told() -> None:
+    told = set(re.findall(r"^\.\. _fact-g(\d+):$", PAGES[DOCS / "facts.rst"], re.MULTILINE))
+    cited: dict[str, str] = {}
+    for folder in ("txqmp", "twisted", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            for group in re.findall(r"\bfacts?\s+((?:G\d+(?:,| and| or)?\s*)+)", text):
+                cited.update(dict.fromkeys(re.findall(r"\d+", group), path.name))
+    assert cited
+    assert {number: name for number, name in cited.items() if number not in told} == {}
+
+
+def test_house_has_all_modules() -> None:
+    house = PAGES[DOCS / "overview.rst"].partition("The house")[2]
+    listed = set(re.findall(r"``(\w+)``", house))
+    modules = {path.stem for path in (ROOT / "txqmp").glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in (ROOT / "txqmp").glob("*/__init__.py")}
+    assert modules | folders <= listed
+
+
+def test_examples_are_shown() -> None:
+    """No example is left over, and none is missing."""
+    shown = {
+        name
+        for text in PAGES.values()
+        for name in re.findall(r"literalinclude:: examples/(\S+)", text)
+    }
+    there = {path.name for path in (DOCS / "examples").iterdir() if path.is_file()}
+    assert shown == there
+
+
+def test_changelog_has_this_version() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert f"\n{version}\n---" in PAGES[DOCS / "changelog.rst"]

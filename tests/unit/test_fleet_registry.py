@@ -1,0 +1,96 @@
+"""The fleet: names, places, and its consumer."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from support.leaks import LoggedErrors
+from txqmp.errors import ConnectError
+from txqmp.fleet import Fleet, NameTakenError, Record, TooManyVMsError
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    return []
+
+
+@pytest.fixture
+def fleet(clock: Clock, records: list[Record]) -> Fleet:
+    return Fleet(clock, records.append, max_vms=3)
+
+
+def test_a_name_is_one_vms(fleet: Fleet) -> None:
+    vm = fleet.claim("a")
+    assert fleet.vms == (vm,)
+    assert fleet.find("a") is vm
+    assert fleet.find("b") is None
+    with pytest.raises(NameTakenError, match="'a'"):
+        fleet.claim("a")
+
+
+def test_a_vm_that_returns_keeps_its_numbers(fleet: Fleet, records: list[Record]) -> None:
+    vm = fleet.claim("a")
+    vm.dropped(1, "why")
+    fleet.release(vm)
+    assert fleet.find("a") is None
+    assert fleet.vms == (vm,)
+    again = fleet.claim("a")
+    again.dropped(1, "why")
+    assert [record.seq for record in records] == [1, 2]
+    assert fleet.vms == (again,)
+
+
+def test_a_vm_is_released_once(fleet: Fleet) -> None:
+    vm = fleet.claim("a")
+    fleet.release(vm)
+    again = fleet.claim("a")
+    other = Fleet(Clock(), print).claim("a")
+    fleet.release(other)
+    assert fleet.find("a") is again
+
+
+def test_what_is_remembered_is_bounded(fleet: Fleet) -> None:
+    for number in range(10):
+        fleet.release(fleet.claim(f"vm{number}"))
+    assert [vm.name for vm in fleet.vms] == ["vm7", "vm8", "vm9"]
+
+
+def test_too_many(fleet: Fleet) -> None:
+    for name in "abc":
+        fleet.claim(name)
+    with pytest.raises(TooManyVMsError, match="3 VMs"):
+        fleet.claim("d")
+
+
+def test_a_place_is_one_sources(fleet: Fleet) -> None:
+    fleet.occupy("/run/a.sock")
+    assert fleet.is_occupied("/run/a.sock")
+    with pytest.raises(NameTakenError, match=r"/run/a\.sock"):
+        fleet.occupy("/run/a.sock")
+    fleet.vacate("/run/a.sock")
+    fleet.vacate("/run/a.sock")
+    fleet.occupy("/run/a.sock")
+
+
+def test_a_consumer_that_raises(clock: Clock, logged_errors: LoggedErrors) -> None:
+    records: list[Record] = []
+
+    def consume(record: Record) -> None:
+        records.append(record)
+        raise RuntimeError("I cannot")
+
+    fleet = Fleet(clock, consume)
+    vm = fleet.claim("a")
+    vm.failed(ConnectError("nobody"))
+    vm.dropped(1, "why")
+    vm.dropped(2, "why")
+    assert [record.seq for record in records] == [1, 2]
+    assert fleet.consumer_failures == 2
+    assert len(logged_errors.flush(RuntimeError)) == 1
+
+
+def test_factories_only_watch(fleet: Fleet) -> None:
+    factory = fleet.make_factory("a")
+    assert factory.settings.oob is False
+    assert factory.settings.timeouts.greeting == 5.0
