@@ -83,23 +83,22 @@ def resolve(
 ) -> nodes.Element | None:
     """
     Find what Sphinx does not: ``txqmp.protocol.RunState`` is documented as ``txqmp.RunState``,
-    and an attribute that a docstring lists as ``:ivar name:`` is documented with its class.
+    an attribute that a docstring lists as ``:ivar name:`` with its class, and a type may be data.
     """
     if node.get("refdomain") != "py":
         return None
     python = env.get_domain("py")
     target = re.sub(r"^txqmp\.(?:[a-z_]+\.)*(?=\w)", "", node["reftarget"])
-    kind = node["reftype"]
-    if kind == "attr":
-        target, kind = target.rpartition(".")[0] or node.get("py:class", ""), "class"
+    if node["reftype"] == "attr":
+        target = target.rpartition(".")[0] or node.get("py:class", "")
     found = [
         name
-        for name, entry in python.find_obj(env, None, None, target, kind, searchmode=1)
+        for name, entry in python.find_obj(env, None, None, target, "obj", searchmode=1)
         if name.startswith("txqmp.") and not entry.aliased
     ]
     if len(found) != 1:
         return None
-    return python.resolve_xref(env, node["refdoc"], app.builder, kind, found[0], node, contnode)
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
 
 
 def cite(app: Sphinx, what: str, name: str, it: Any, options: Any, lines: list[str]) -> None:

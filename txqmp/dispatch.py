@@ -25,7 +25,7 @@ from txqmp.errors import (
     TooManyCommandsError,
 )
 from txqmp.jsontext import id_key
-from txqmp.messages import ErrorReply, Message
+from txqmp.messages import ErrorReply, Message, SuccessReply, parse_message
 from txqmp.pending import PendingCommand
 from txqmp.timeouts import Alarm
 
@@ -58,6 +58,7 @@ class PendingCommands:
     :param clock: where the time limits come from.
     :param window: how many in-band commands may be in flight, at least one. More wait, in order.
     :param max_waiting: how many may wait.
+    :param strict: take replies with unknown members for malformed ones.
     :param slow: after how many seconds to tell the sender that a command still waits, and again
         after each doubling; ``None`` for never.
 
@@ -78,8 +79,10 @@ class PendingCommands:
         "_nameless",
         "_number",
         "_prefix",
+        "_quit_done",
         "_sender",
         "_slow",
+        "_strict",
         "_table",
         "_waiting",
         "late_replies",
@@ -94,6 +97,7 @@ class PendingCommands:
         *,
         window: int = DEFAULT_WINDOW,
         max_waiting: int = DEFAULT_MAX_WAITING,
+        strict: bool = False,
         slow: float | None = None,
     ) -> None:
         if window < 1:
@@ -105,6 +109,8 @@ class PendingCommands:
         self._clock = clock
         self._max_waiting = max_waiting
         self._slow = slow
+        self._strict = strict
+        self._quit_done = False
         self._prefix = secrets.token_hex(4)
         self._last_id = 0
         self._number = 0
@@ -132,6 +138,16 @@ class PendingCommands:
     def waiting(self) -> int:
         """How many commands wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def quitting(self) -> bool:
+        """Whether the peer was sent a ``quit`` that it has not refused: its end is foreseen."""
+        return self._quit_done or any(c.sent and c.name == "quit" for c in self._all())
+
+    @property
+    def awaits_nameless(self) -> bool:
+        """Whether a command without an id is in flight."""
+        return bool(self._nameless)
 
     def next_id(self) -> str:
         """A fresh id: a prefix that is random for each session, and a number (fact G9)."""
@@ -313,26 +329,33 @@ class PendingCommands:
         if command.number > self._blurred and not command.oob:
             self._blurred = -1
         self._forget(command)
+        if command.name == "quit" and "return" in reply:
+            self._quit_done = True
         if self._waiting:
             self._pump()
         if command._deferred is None:
             self.late_replies += 1
         elif command.whole:
             command.succeed(Message.adopt(reply))
-        elif "return" in reply and "error" not in reply:
+        elif "return" in reply and "error" not in reply and not self._strict:
             command.succeed(reply["return"])
         else:
-            try:
-                parsed = ErrorReply(reply)
-            except ObjectTypeError as error:
-                command.fail(error)
-                return
+            self._read_reply(command, reply)
+
+    def _read_reply(self, command: PendingCommand, reply: dict[str, Any]) -> None:
+        try:
+            parsed = parse_message(reply, strict=self._strict)
+        except ObjectTypeError as error:
+            command.fail(error)
+            return
+        if isinstance(parsed, SuccessReply):
+            command.succeed(parsed.value)
+        elif isinstance(parsed, ErrorReply):
             info = parsed.error
-            command.fail(
-                ExecuteError(
-                    command.name, info.error_class, info.desc, Message(command.text), parsed
-                )
-            )
+            sent = Message(command.text)
+            command.fail(ExecuteError(command.name, info.error_class, info.desc, sent, parsed))
+        else:
+            command.fail(ObjectTypeError("not a reply", reply))
 
     # Ends
 

@@ -22,7 +22,7 @@ from typing import Any, Union, cast
 
 import attrs
 from twisted.internet import error as tx_error
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ServerEndpoint,
@@ -45,7 +45,7 @@ from zope.interface import implementer
 from txqmp.errors import ConnectError, ConnectFailure, ConnectTimeoutError
 
 
-Where = Union[str, "os.PathLike[str]", "tuple[str, int]", Any]
+Place = Union[str, "os.PathLike[str]", "tuple[str, int]", Any]
 """A place: an endpoint string, a bare path, ``(host, port)``, or an endpoint object."""
 
 MAX_UNIX_PATH = 107
@@ -75,7 +75,7 @@ _HINTS = {
 }
 
 
-def client_endpoint(reactor: Any, where: Where) -> IStreamClientEndpoint:
+def client_endpoint(reactor: Any, where: Place) -> IStreamClientEndpoint:
     """
     The endpoint to dial.
 
@@ -100,12 +100,12 @@ def client_endpoint(reactor: Any, where: Where) -> IStreamClientEndpoint:
         return ChildClient(reactor, shlex.split(rest))
     try:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, f"{kind}:{rest}")
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever the parser of this kind of endpoint raises
         raise ValueError(f"{where!r} is no endpoint: {error}") from error
     return endpoint
 
 
-def server_endpoint(reactor: Any, where: Where) -> IStreamServerEndpoint:
+def server_endpoint(reactor: Any, where: Place) -> IStreamServerEndpoint:
     """
     The endpoint to listen on.
 
@@ -137,7 +137,7 @@ def server_endpoint(reactor: Any, where: Where) -> IStreamServerEndpoint:
             raise ValueError(f"{where!r} is no endpoint: {error}") from error
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, f"{kind}:{rest}")
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except Exception as error:  # whatever the parser of this kind of endpoint raises
         raise ValueError(f"{where!r} is no endpoint: {error}") from error
     return endpoint
 
@@ -148,16 +148,20 @@ def _host_and_port(where: tuple[Any, ...]) -> tuple[str, int]:
     return where[0], where[1]
 
 
-def _split(where: Where) -> tuple[str, str]:
+def _split(where: Place) -> tuple[str, str]:
     """The kind of endpoint and what follows it; a bare path is of the kind ``unix``."""
     if isinstance(where, os.PathLike):
-        return "unix", os.fspath(where).replace("\\", "\\\\").replace(":", "\\:")
+        return "unix", _quoted(os.fspath(where))
     if not isinstance(where, str) or not where:
         raise ValueError(f"{where!r} is no endpoint")
     kind, colon, rest = where.partition(":")
     if not colon or "/" in kind:
-        return "unix", where.replace("\\", "\\\\").replace(":", "\\:")
+        return "unix", _quoted(where)
     return kind, rest
+
+
+def _quoted(path: str) -> str:
+    return "path=" + path.replace("\\", "\\\\").replace(":", "\\:")
 
 
 def _unix_arguments(rest: str, known: tuple[str, ...]) -> tuple[str, dict[str, str]]:
@@ -191,10 +195,10 @@ def connect_error(failure: Failure) -> ConnectError:
     number = getattr(cause, "osError", None) or getattr(cause, "errno", None)
     kind = _KINDS.get(number, ConnectFailure.OTHER) if number else ConnectFailure.OTHER
     error: ConnectError
-    if isinstance(cause, (CancelledError, tx_error.UserError)):
-        error = ConnectError("the attempt to connect was cancelled", ConnectFailure.CANCELLED)
-    elif isinstance(cause, (tx_error.TimeoutError, TimeoutError)):
+    if isinstance(cause, (tx_error.TimeoutError, TimeoutError)):
         error = ConnectTimeoutError("no connection in time", ConnectFailure.SILENT)
+    elif isinstance(cause, (CancelledError, tx_error.UserError)):
+        error = ConnectError("the attempt to connect was cancelled", ConnectFailure.CANCELLED)
     elif isinstance(cause, tx_error.ConnectionDone) or type(cause) is tx_error.ConnectError:
         # Twisted's own UNIX client, where the queue of callers is full (fact G2).
         kind = kind if number else ConnectFailure.BUSY
@@ -209,7 +213,7 @@ def connect_in_time(
     reactor: Any, endpoint: IStreamClientEndpoint, factory: Any, limit: float | None
 ) -> Deferred[IProtocol]:
     """Connect within a time limit, in seconds."""
-    attempt: Deferred[IProtocol] = endpoint.connect(factory)
+    attempt: Deferred[IProtocol] = maybeDeferred(endpoint.connect, factory)
     if limit is not None:
 
         def too_late(_: object, __: float) -> Failure:
@@ -331,8 +335,8 @@ class DescriptorClient:
                 return fail(ConnectError(f"descriptor {descriptor} is no socket"))
             with socket.socket(fileno=descriptor) as sock:
                 return _adopt(self._reactor, sock, factory)
-        except OSError as problem:
-            error = ConnectError(f"descriptor {descriptor}: {problem.strerror}")
+        except (OSError, OverflowError) as problem:
+            error = ConnectError(f"descriptor {descriptor}: {problem}")
             error.__cause__ = problem
             return fail(error)
 
@@ -368,13 +372,18 @@ class ChildClient:
         if protocol is None:
             return fail(ConnectError("the factory takes no connection now"))
         child = _Child(protocol)
-        self._reactor.spawnProcess(
-            child,
-            self._command[0],
-            self._command,
-            env=None,
-            childFDs={0: "w", 1: "r", 2: 2},
-        )
+        try:
+            self._reactor.spawnProcess(
+                child,
+                self._command[0],
+                self._command,
+                env=None,
+                childFDs={0: "w", 1: "r", 2: 2},
+            )
+        except OSError as problem:
+            error = ConnectError(f"{self}: cannot be started: {problem}")
+            error.__cause__ = problem
+            return fail(error)
         return succeed(protocol)
 
 

@@ -179,6 +179,11 @@ class ExecuteTimeoutError(_CommandError, TimeoutError):
         self.timeout = timeout
         self.sent = sent
 
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the command may have run, or may still: its bytes were written."""
+        return self.sent
+
 
 class DisconnectedError(_CommandError):
     """

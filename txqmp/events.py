@@ -169,19 +169,21 @@ class EventHub:
     Gives events to subscribers.
 
     :param clock: where the time limits of waiters come from.
+
+    :ivar clock: the same.
     """
 
     __slots__ = (
         "_by_name",
-        "_clock",
         "_listeners",
         "_over",
         "_subscriptions",
         "_waiters",
+        "clock",
     )
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+        self.clock = clock
         self._subscriptions: dict[Subscription, None] = {}
         self._by_name: dict[str, tuple[Subscription, ...]] = {}
         self._listeners: dict[Listener, None] = {}
@@ -247,7 +249,7 @@ class EventHub:
         :raises EventTimeoutError: (by the Deferred) none came in time.
         :raises DisconnectedError: the session ended first.
         """
-        waiter = _Waiter(self, names, where, timeout, self._clock)
+        waiter = _Waiter(self, names, where, timeout, self.clock)
         if self._over is not None:
             waiter.fail(self._over())
         return waiter.deferred

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail
-from twisted.python.failure import Failure
 
 from txqmp.dispatch import PendingCommands
 from txqmp.errors import (
     DescriptorError,
     DisconnectedError,
-    ExecuteError,
     InvalidCommandError,
     ObjectTypeError,
     ProtocolError,
     StateError,
 )
-from txqmp.jsontext import Message, UnwritableError, id_key, write
+from txqmp.jsontext import Message, UnwritableError, id_key, read_object, write
 from txqmp.lifecycle import RunState
 from txqmp.messages import Command
 from txqmp.settings import SessionSettings
@@ -49,7 +47,6 @@ class CommandVerbs:
 
     _pending: PendingCommands
     _end: DisconnectedError | None = None
-    _quitting = False
 
     @property
     def state(self) -> RunState:
@@ -97,11 +94,16 @@ class CommandVerbs:
         :raises TooManyCommandsError: too many commands wait for their turn.
         :raises ServerParseError: the peer could not read what it was sent.
         """
-        ident = self._pending.next_id()
-        members: dict[str, Any] = {"exec-oob" if oob else "execute": cmd, "id": ident}
+        members: dict[str, Any] = {
+            "exec-oob" if oob else "execute": cmd,
+            "id": self._pending.next_id(),
+        }
         if arguments is not None:
-            members["arguments"] = arguments if type(arguments) is dict else dict(arguments)
-        return self._issue(cmd, members, ident, oob=oob, timeout=timeout, fds=fds)
+            if not isinstance(arguments, Mapping):
+                problem = f"{cmd}: the arguments of a command are a mapping, not {arguments!r}"
+                return fail(InvalidCommandError(problem, cmd))
+            members["arguments"] = arguments
+        return self._issue(cmd, members, oob=oob, timeout=timeout, fds=fds)
 
     def execute_msg(
         self,
@@ -123,8 +125,7 @@ class CommandVerbs:
         members = dict(msg)
         if "id" not in members:
             members["id"] = self._pending.next_id()
-        ident = members["id"]
-        return self._issue(command.name, members, ident, oob=command.oob, timeout=timeout, fds=fds)
+        return self._issue(command.name, members, oob=command.oob, timeout=timeout, fds=fds)
 
     @staticmethod
     def make_execute_msg(
@@ -161,7 +162,6 @@ class CommandVerbs:
         return self._issue(
             name if isinstance(name, str) else "command",
             members,
-            members.get("id"),
             oob=oob,
             timeout=timeout,
             whole=True,
@@ -183,7 +183,6 @@ class CommandVerbs:
         self,
         name: str,
         members: dict[str, Any],
-        ident: Any,
         *,
         oob: bool,
         timeout: Limit,
@@ -194,7 +193,7 @@ class CommandVerbs:
         if self.state is not RunState.RUNNING:
             return fail(self._wrong_state(name))
         if checked:
-            if type(name) is not str:
+            if not isinstance(name, str):
                 return fail(InvalidCommandError(f"a command's name is a string: {name!r}", None))
             if oob and not self.oob_enabled:
                 return fail(StateError(f"{name}: out-of-band commands are not enabled", self.state))
@@ -205,8 +204,13 @@ class CommandVerbs:
             return fail(InvalidCommandError(f"{name}: {error}", name))
         except DescriptorError as error:
             return fail(error)
-        key = ident if type(ident) is str else id_key(ident) if "id" in members else None
-        deferred = self._pending.issue(
+        key: Hashable | None = None
+        if "id" in members:
+            key = members["id"]
+            if type(key) is not str:
+                # What the peer will see of it, such as a list of a tuple.
+                key = id_key(read_object(text)["id"])
+        return self._pending.issue(
             name,
             text,
             key,
@@ -215,10 +219,6 @@ class CommandVerbs:
             descriptor=descriptor,
             whole=whole,
         )
-        if name == "quit":
-            self._quitting = True
-            deferred.addErrback(self._quit_failed)
-        return deferred
 
     def _duplicate(self, name: str, fds: Sequence[Descriptor], oob: bool) -> int:
         if len(fds) > 1:
@@ -232,11 +232,6 @@ class CommandVerbs:
             return os.dup(source)
         except (OSError, ValueError, AttributeError) as error:
             raise DescriptorError(f"{name}: cannot duplicate {fds[0]!r}: {error}", name) from error
-
-    def _quit_failed(self, failure: Failure) -> Failure:
-        if failure.check(ExecuteError, InvalidCommandError):
-            self._quitting = False
-        return failure
 
     def _wrong_state(self, name: str) -> StateError:
         why = f" ({self._end.reason})" if self._end is not None else ""

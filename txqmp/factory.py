@@ -16,13 +16,14 @@ from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.endpoints import Where, client_endpoint, connect_error, connect_in_time
+from txqmp.endpoints import Place, client_endpoint, connect_error, connect_in_time
 from txqmp.errors import (
     DisconnectedError,
     QMPError,
     StateError,
 )
 from txqmp.events import EventHub, EventSource
+from txqmp.lifecycle import RunState
 from txqmp.observer import Gap, Observer, Snapshot, ignore
 from txqmp.protocol import QMPProtocol
 from txqmp.reconnect import DEFAULT_BACKOFF, Backoff, Redialler
@@ -84,6 +85,7 @@ class QMPClientFactory(EventSource, ClientFactory):
         self._attempt: Deferred[Any] | None = None
         self._connector: IConnector | None = None
         self._stopped = False
+        self._failures = 0
         self._lost_at: tuple[float, str] | None = None
 
     def __repr__(self) -> str:
@@ -92,16 +94,16 @@ class QMPClientFactory(EventSource, ClientFactory):
     @property
     def session(self) -> QMPProtocol | None:
         """The session that runs, the newest where there are several, or ``None``."""
-        return next(reversed(self._running), None)
+        return next(iter(reversed(self.sessions)), None)
 
     @property
     def sessions(self) -> tuple[QMPProtocol, ...]:
         """All sessions that run."""
-        return tuple(self._running)
+        return tuple(s for s in self._running if s.state is RunState.RUNNING)
 
     # What users call
 
-    def dial(self, where: Where) -> None:
+    def dial(self, where: Place) -> None:
         """
         Connect, and connect again whenever the session is lost, until :meth:`stop`.
 
@@ -181,14 +183,16 @@ class QMPClientFactory(EventSource, ClientFactory):
         connector, self._connector = self._connector, None
         if connector is not None and getattr(connector, "state", None) == "connecting":
             connector.stopConnecting()
+        self._lost_at = None
         waiters, self._waiters = self._waiters, []
+        closing = [session.disconnect() for session in tuple(self._connections)]
+        # Last, as who is told may dial again.
+        end = DisconnectedError(f"{self.name}: the factory was stopped", expected=True)
+        self.events.end(end.twin)
         for _, waiter in waiters:
             if not waiter.called:
                 waiter.errback(self._stopped_error())
-        end = DisconnectedError(f"{self.name}: the factory was stopped", expected=True)
-        self.events.end(end.twin)
-        self._lost_at = None
-        return _all([session.disconnect() for session in tuple(self._connections)])
+        return _all(closing)
 
     def _stopped_error(self) -> StateError:
         return StateError(f"{self.name}: the factory is stopped")
@@ -216,7 +220,6 @@ class QMPClientFactory(EventSource, ClientFactory):
             return None
         session = QMPProtocol(self._reactor, self.settings, self.name, self)
         session.factory = self
-        self._connections[session] = None
         return session
 
     def startedConnecting(self, connector: IConnector) -> None:
@@ -229,9 +232,14 @@ class QMPClientFactory(EventSource, ClientFactory):
 
     # What sessions call
 
+    def session_connected(self, session: QMPProtocol) -> None:
+        """A connection is made: it counts from now on."""
+        self._connections[session] = None
+
     def session_ready(self, session: QMPProtocol) -> None:
         """A session runs: tell all who want to know."""
         self.last_error = None
+        self._failures = 0
         self.sessions_begun += 1
         self._running[session] = None
         lost_at, self._lost_at = self._lost_at, None
@@ -277,12 +285,16 @@ class QMPClientFactory(EventSource, ClientFactory):
         if self.last_error is None or str(error) != str(self.last_error):
             self._log.info("{name}: no session: {error}", name=self.name, error=error)
         self.last_error = error
-        tired: list[Deferred[QMPProtocol]] = []
+        self._failures += 1
         if self._redialler is not None:
             self._redialler.failed()
-            made = self._redialler.failures
-            tired = [w for limit, w in self._waiters if limit is not None and made >= limit]
-            self._waiters = [waiter for waiter in self._waiters if waiter[1] not in tired]
+        once = self._redialler is not None and self._backoff is None
+        tired = [
+            waiter
+            for limit, waiter in self._waiters
+            if once or (limit is not None and self._failures >= limit)
+        ]
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] not in tired]
         self._tell("failed", error)
         for waiter in tired:
             if not waiter.called:
@@ -303,6 +315,8 @@ class QMPClientFactory(EventSource, ClientFactory):
 
     def _tell(self, what: str, *news: object) -> None:
         for observer in tuple(self._observers):
+            if observer not in self._observers:
+                continue
             try:
                 getattr(observer, what)(*news)
             except Exception:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 
-from txqmp.errors import DisconnectedError, ListenerOverflowError, QMPError
+from txqmp.errors import (
+    DisconnectedError,
+    EventTimeoutError,
+    ListenerOverflowError,
+    QMPError,
+)
 from txqmp.messages import Event
 
 
@@ -81,11 +87,13 @@ class Listener:
         self._queue.clear()
         return events
 
-    def get(self) -> Deferred[Event]:
+    def get(self, timeout: float | None = None) -> Deferred[Event]:
         """
         Take the next event.
 
+        :param timeout: in seconds; ``None`` for no limit.
         :returns: a Deferred of it; cancelling it loses no event.
+        :raises EventTimeoutError: (by the Deferred) none came in time.
         :raises DisconnectedError: (by the Deferred) the session has ended, and no event is left.
         :raises ListenerOverflowError: the queue was full, its policy is ``"fail"``, and no event
             is left.
@@ -98,7 +106,15 @@ class Listener:
             return fail(DisconnectedError("the listener is closed", expected=True))
         getter: Deferred[Event] = Deferred(self._forget)
         self._getters.append(getter)
+        if timeout is not None:
+            error = EventTimeoutError(self._subscription.names, timeout)
+            timer = self._hub.clock.callLater(max(0.0, timeout), self._too_late, getter, error)
+            getter.addBoth(_without, timer)
         return getter
+
+    def _too_late(self, getter: Deferred[Event], error: EventTimeoutError) -> None:
+        self._forget(getter)
+        getter.errback(error)
 
     def close(self) -> None:
         """Listen no more. What waits can still be taken; who waits is told."""
@@ -146,3 +162,10 @@ class Listener:
                     return
                 raise
             yield event
+
+
+def _without(outcome: Any, timer: IDelayedCall) -> Any:
+    """Stop a timer that has served its purpose."""
+    if timer.active():
+        timer.cancel()
+    return outcome

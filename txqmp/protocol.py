@@ -44,6 +44,9 @@ from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
 class SessionOwner(Protocol):
     """Who is told of a session's beginning and end: the factory."""
 
+    def session_connected(self, session: QMPProtocol) -> None:
+        """The connection is made; the session may come to be."""
+
     def session_ready(self, session: QMPProtocol) -> None:
         """The session runs; no event has been delivered yet."""
 
@@ -117,6 +120,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             clock,
             window=settings.window,
             max_waiting=settings.max_waiting,
+            strict=settings.strict,
             slow=settings.timeouts.slow,
         )
 
@@ -163,6 +167,8 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     # The beginning
 
     def connectionMade(self) -> None:
+        if self._owner is not None:
+            self._owner.session_connected(self)
         self._handshake = Handshake(
             self.settings, self._clock, self._pending, self._ready, self._break
         )
@@ -218,12 +224,14 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             self.last_shutdown = event
 
     def _received_nameless(self, message: dict[str, Any]) -> None:
-        claimed = self._pending.settle_nameless(message)
-        if "error" not in message:
-            if not claimed:
-                self._pending.unknown_replies += 1
-                self._drop_unknown(message)
+        if self._pending.awaits_nameless:
+            self._pending.settle_nameless(message)
             return
+        if "error" not in message:
+            self._pending.unknown_replies += 1
+            self._drop_unknown(message)
+            return
+        self._pending.settle_nameless(message)
         try:
             reply = ErrorReply.parse(message, strict=self.settings.strict)
         except ObjectTypeError as problem:
@@ -407,7 +415,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             text += f", after SHUTDOWN ({self.last_shutdown.data.get('reason', 'no reason given')})"
         if self.unfinished:
             text += f"; {self.unfinished} bytes of an unfinished message are lost"
-        foreseen = self._leaving or self._quitting or self._shutting_down
+        foreseen = self._leaving or self._pending.quitting or self._shutting_down
         end = DisconnectedError(
             text, expected=foreseen and self._cause is None, shutdown=self.last_shutdown
         )

@@ -36,8 +36,10 @@ class Backoff:
         :param rng: gives a number from 0 to 1.
         :returns: seconds.
         """
-        # The exponent is bounded: a float overflows long before a daemon stops trying.
-        full = min(self.maximum, self.initial * self.factor ** min(failures - 1, 200))
+        try:
+            full = min(self.maximum, self.initial * float(self.factor) ** (failures - 1))
+        except OverflowError:  # long before a daemon stops trying
+            full = self.maximum
         return full * (1 - self.jitter * rng())
 
 

@@ -3,7 +3,8 @@ One client of a QMP server: from the greeting to the end.
 
 One in-band command runs at a time. While it runs nothing more is read, unless the client has
 enabled out-of-band execution; then up to eight commands wait, and those out of band overtake them
-(facts G22, G23). What cannot be read is answered in its turn, like a command.
+(facts G22, G23). What cannot be read is answered in its turn, like a command. A client that hangs
+up while nothing is read is missed when reading goes on.
 """
 
 from __future__ import annotations

@@ -111,6 +111,8 @@ class Kind:
 
     def check(self, value: Any, where: str, enum_where: str) -> None:
         """
+        Refuse a value of another type.
+
         :param where: the argument's name, for the text of an error.
         :param enum_where: the same for what an enumeration does not know.
         :raises CommandError: the value is not of this type.

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.endpoints import Where, client_endpoint, server_endpoint
+from txqmp.endpoints import Place, client_endpoint, server_endpoint
 from txqmp.factory import QMPClientFactory
 
 
@@ -27,14 +27,14 @@ class QMPService(Service):
     :param accept: QEMU dials us, instead of the other way.
     :raises ValueError: ``where`` is no endpoint.
 
-    :ivar listening: a Deferred of the listening port while the service runs and accepts: where
-        the place cannot be listened on it fails, which is logged too.
+    :ivar listening: a Deferred of the listening port while the service runs and accepts, of
+        ``None`` where the place cannot be listened on, which is logged.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, where: Where, factory: QMPClientFactory, *, accept: bool = False
+        self, reactor: Any, where: Place, factory: QMPClientFactory, *, accept: bool = False
     ) -> None:
         self.factory = factory
         self.listening: Deferred[IListeningPort | None] | None = None

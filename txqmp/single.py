@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from txqmp.endpoints import (
-    Where,
+    Place,
     client_endpoint,
     connect_error,
     connect_in_time,
@@ -23,7 +23,7 @@ from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
 
 
 def connect(
-    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
+    reactor: Any, where: Place, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
 ) -> Deferred[QMPProtocol]:
     """
     Connect to a QMP server: one session, one attempt.
@@ -45,7 +45,7 @@ def connect(
     return Deferred.fromCoroutine(_connect(reactor, where, name, settings))
 
 
-async def _connect(reactor: Any, where: Where, name: str, settings: SessionSettings) -> QMPProtocol:
+async def _connect(reactor: Any, where: Place, name: str, settings: SessionSettings) -> QMPProtocol:
     endpoint = client_endpoint(reactor, where)
     once = _Once(reactor, name, settings)
     try:
@@ -61,7 +61,7 @@ async def _connect(reactor: Any, where: Where, name: str, settings: SessionSetti
 
 
 def listen(
-    reactor: Any, where: Where, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
+    reactor: Any, where: Place, *, name: str = "qmp", settings: SessionSettings = DEFAULT_SETTINGS
 ) -> Deferred[QMPProtocol]:
     """
     Wait for a QEMU that dials us (``-qmp unix:PATH,server=off,reconnect=1``): one session. The
@@ -77,7 +77,7 @@ def listen(
     return Deferred.fromCoroutine(_listen(reactor, where, name, settings))
 
 
-async def _listen(reactor: Any, where: Where, name: str, settings: SessionSettings) -> QMPProtocol:
+async def _listen(reactor: Any, where: Place, name: str, settings: SessionSettings) -> QMPProtocol:
     endpoint = server_endpoint(reactor, where)
     factory = QMPClientFactory(reactor, name=name, settings=settings)
     try:

@@ -48,7 +48,7 @@ _SLOW: dict[float, str] = {
 COMMAND_TIMEOUTS: Mapping[str, float | None] = MappingProxyType(
     {name: seconds for seconds, names in _SLOW.items() for name in names.split()}
 )
-"""The limits of the commands that are known to be slow, in seconds, by name (facts §4)."""
+"""The limits of the commands that are known to be slow, in seconds, by name (fact G6)."""
 
 
 @attrs.frozen(kw_only=True)

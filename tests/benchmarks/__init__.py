@@ -3,6 +3,6 @@ How fast is it? ``python tests/benchmarks`` measures txqmp against the asyncio l
 and against the plainest possible limit, a blocking socket with ``orjson``.
 
 Each side runs in a process of its own (:mod:`~benchmarks.worker`), against a replier that costs
-less than what is measured (:mod:`~benchmarks.replier`). The sides take turns, so that whatever else
+less than what is measured (:mod:`~benchmarks.peers`). The sides take turns, so that whatever else
 the machine does hurts them alike, and what counts is the ratio.
 """

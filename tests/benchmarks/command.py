@@ -6,7 +6,7 @@ import argparse
 import tempfile
 import time
 
-from benchmarks.replier import Replier
+from benchmarks.peers import Replier
 from benchmarks.rows import FULL, QUICK, ROWS
 from benchmarks.sides import SideError
 from benchmarks.table import head, row, setting
@@ -41,7 +41,10 @@ def main() -> int:
     scale = QUICK if options.quick else FULL
     began = time.monotonic()
     failures = 0
-    with tempfile.TemporaryDirectory() as directory, Replier(directory, plain=options.plain) as replier:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Replier(directory, plain=options.plain) as replier,
+    ):
         print(setting(replier.kind), head(), sep="\n\n", flush=True)
         for name in chosen:
             try:

@@ -9,24 +9,20 @@ import sys
 import time
 
 
-class Stopwatch:
-    """
-    Time since it was made.
+Taken = tuple[float, float]
+"""What a task took: seconds by the wall clock, and seconds of its process's processor time."""
 
-    :ivar seconds: by the wall clock.
-    """
+
+class Stopwatch:
+    """Measures from when it is made."""
 
     def __init__(self) -> None:
+        self._processor = time.process_time()
         self._began = time.perf_counter()
 
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-
-def processor_seconds() -> float:
-    """The processor time that this process took so far, in user and in system mode."""
-    return time.process_time()
+    def read(self) -> Taken:
+        """What it took so far."""
+        return time.perf_counter() - self._began, time.process_time() - self._processor
 
 
 def resident_bytes() -> int:

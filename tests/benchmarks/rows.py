@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.meters import allow_connections
+from benchmarks.meters import Taken, allow_connections
+from benchmarks.peers import real_qemu
 from benchmarks.sides import Side, SideError, take_turns
 from benchmarks.table import Goal, Line, at_least, at_most
 
 
-OURS, PEER, LIMIT = "txqmp", "qemu.qmp", "limit"
+OURS, PEER, LIMIT, BARE = "txqmp", "qemu.qmp", "limit", "bare"
+
+NAMES = {PEER: PEER, LIMIT: "a blocking socket", BARE: "bare Twisted"}
+"""The sides' names in the table."""
 
 _MB = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much to measure, and how often."""
+    """
+    How much to measure, and how often.
+
+    :ivar rounds: of what is over in a moment: many, because a shared machine stalls now and then.
+    :ivar long_rounds: of what takes a second or more.
+    """
 
     rounds: int
-    fresh_rounds: int
+    long_rounds: int
     commands: int
     callers: int
     commands_each: int
@@ -32,23 +42,23 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=9,
-    fresh_rounds=3,
-    commands=2000,
+    rounds=17,
+    long_rounds=3,
+    commands=400,
     callers=64,
-    commands_each=40,
+    commands_each=25,
     events=100_000,
     megabytes=(5, 10, 20, 40),
     connections=1000,
-    commands_per_connection=8,
+    commands_per_connection=10,
 )
 
 QUICK = Scale(
     rounds=2,
-    fresh_rounds=1,
-    commands=500,
+    long_rounds=1,
+    commands=200,
     callers=64,
-    commands_each=10,
+    commands_each=5,
     events=10_000,
     megabytes=(5, 40),
     connections=200,
@@ -58,91 +68,98 @@ QUICK = Scale(
 
 def serial(scale: Scale, path: str) -> Iterator[Line]:
     """One command after another."""
-    what = "one command after another"
     count = scale.commands
-    took = take_turns(path, (OURS, PEER, LIMIT), scale.rounds, "serial", count=count)
+    sides = (OURS, PEER, LIMIT, BARE)
+    took = take_turns(path, sides, scale.rounds, "serial", count=count)
+    what = "one command after another"
     yield _rates(what, "commands/s", count, took, PEER, at_least(1.9))
-    yield _rates(what, "commands/s", count, took, LIMIT, at_least(0.65), "a blocking socket")
+    yield _rates(what, "commands/s", count, took, LIMIT, at_least(0.65))
+    yield _rates(what, "commands/s", count, took, BARE)
+    with tempfile.TemporaryDirectory() as directory, real_qemu(directory) as socket:
+        if socket is not None:
+            took = take_turns(socket, sides, scale.rounds, "serial", count=count // 4)
+            for other in sides[1:]:
+                yield _rates("the same, real QEMU", "commands/s", count // 4, took, other)
 
 
 def callers(scale: Scale, path: str) -> Iterator[Line]:
     """Many callers at once."""
     count = scale.callers * scale.commands_each
+    goals = {(64, PEER): at_least(10), (64, LIMIT): at_least(0.6)}
     for window in (8, 64):
-        what = f"{scale.callers} callers at once, window {window}"
+        sides = (OURS, PEER, LIMIT, BARE) if window == 64 else (OURS, PEER, LIMIT)
         took = take_turns(
             path,
-            (OURS, PEER, LIMIT),
+            sides,
             scale.rounds,
             "callers",
             callers=scale.callers,
             count=scale.commands_each,
             window=window,
         )
-        peer, limit = (at_least(10), at_least(0.6)) if window == 64 else (None, None)
-        yield _rates(what, "commands/s", count, took, PEER, peer)
-        yield _rates(what, "commands/s", count, took, LIMIT, limit, "a blocking socket")
+        for other in sides[1:]:
+            what = f"{scale.callers} callers at once, window {window}"
+            yield _rates(what, "commands/s", count, took, other, goals.get((window, other)))
 
 
 def events(scale: Scale, path: str) -> Iterator[Line]:
     """Events to one subscriber."""
     count = scale.events
     what = f"{count:,} events to one subscriber"
-    limit = take_turns(path, (OURS, LIMIT), scale.rounds, "events", count=count)
-    # The peer is an order of magnitude slower: fewer rounds, with turns of their own.
-    rounds = (scale.rounds + 1) // 2
-    peer = take_turns(path, (OURS, PEER), rounds, "events", count=count)
-    yield _rates(what, "events/s", count, peer, PEER, at_least(15))
-    yield _rates(what, "events/s", count, limit, LIMIT, at_least(0.4), "orjson.loads alone")
+    # The peer is more than ten times slower: few rounds, with turns of their own.
+    took = take_turns(path, (OURS, PEER), scale.long_rounds, "events", count=count)
+    yield _rates(what, "events/s", count, took, PEER, at_least(15))
+    took = take_turns(path, (OURS, LIMIT, BARE), scale.rounds // 2, "events", count=count)
+    yield _rates(what, "events/s", count, took, LIMIT, at_least(0.4), "orjson.loads alone")
+    yield _rates(what, "events/s", count, took, BARE)
 
 
 def bulk(scale: Scale, path: str) -> Iterator[Line]:
     """One large reply, and whether the time is linear in its size."""
-    times: dict[int, float] = {}
+    per_megabyte: dict[int, float] = {}
     for size in scale.megabytes:
+        what = f"a {size} MB reply"
+        took = take_turns(path, (OURS, LIMIT), scale.rounds // 2, "bulk", size=size * _MB)
+        ours = _wall(took[OURS])
+        per_megabyte[size] = ours / size
         largest = size == max(scale.megabytes)
-        took = take_turns(path, (OURS, LIMIT), scale.rounds, "bulk", size=size * _MB)
-        times[size] = median(took[OURS]) / size
         if largest:
-            yield Line(
-                f"a {size} MB reply",
-                f"{median(took[OURS]) * 1e3:.0f} ms",
-                PEER,
-                _failure(path, PEER, "bulk", size=size * _MB),
-            )
+            failure = _failure(path, PEER, "bulk", size=size * _MB)
+            yield Line(what, f"{ours * 1e3:.1f} ms", PEER, failure)
         yield Line(
-            f"a {size} MB reply",
-            f"{median(took[OURS]) * 1e3:.1f} ms",
-            "a blocking socket",
-            f"{median(took[LIMIT]) * 1e3:.1f} ms",
-            _ratios(took[OURS], took[LIMIT]),
+            what,
+            f"{ours * 1e3:.1f} ms",
+            NAMES[LIMIT],
+            f"{_wall(took[LIMIT]) * 1e3:.1f} ms",
+            *_ratios(took[OURS], took[LIMIT]),
             at_most(3) if largest else None,
         )
-    small, large = min(times), max(times)
+    small, large = min(per_megabyte), max(per_megabyte)
     yield Line(
         "the same, time per MB",
-        f"{times[large] * 1e3:.2f} ms at {large} MB",
+        f"{per_megabyte[large] * 1e3:.2f} ms at {large} MB",
         f"itself at {small} MB",
-        f"{times[small] * 1e3:.2f} ms",
-        [times[large] / times[small]],
-        at_most(2),
+        f"{per_megabyte[small] * 1e3:.2f} ms",
+        [per_megabyte[large] / per_megabyte[small]],
+        goal=at_most(2),
     )
 
 
 def memory(scale: Scale, path: str) -> Iterator[Line]:
     """Memory for each connection."""
     count = allow_connections(scale.connections)
-    rounds = scale.fresh_rounds
+    rounds = scale.long_rounds
     grown = take_turns(path, (OURS, PEER), rounds, "memory", fresh=True, connections=count)
-    lasting = take_turns(path, (OURS,), 1, "lasting_memory", fresh=True, connections=count)
-    what = f"memory per connection, {count:,} of them"
-    theirs = f"{median(grown[PEER]) / 1e3:.1f} kB"
-    for name, ours, goal in (
-        (what, grown[OURS], at_most(0.5)),
-        ("the same, each kept up by a factory", lasting[OURS], None),
+    kept_up = take_turns(path, (OURS,), 1, "kept_up_memory", fresh=True, connections=count)
+    theirs = median(grown[PEER])
+    for what, ours, goal in (
+        (f"memory per connection, {count:,} of them", grown[OURS], at_most(0.5)),
+        ("the same, each kept up by a factory", kept_up[OURS], None),
     ):
-        ratios = _ratios(ours, grown[PEER])
-        yield Line(name, f"{median(ours) / 1e3:.1f} kB", PEER, theirs, ratios, goal)
+        ratios = [each / theirs for each in ours]
+        yield Line(
+            what, f"{median(ours) / 1e3:.1f} kB", PEER, f"{theirs / 1e3:.1f} kB", ratios, goal=goal
+        )
 
 
 def processor(scale: Scale, path: str) -> Iterator[Line]:
@@ -151,19 +168,24 @@ def processor(scale: Scale, path: str) -> Iterator[Line]:
     took = take_turns(
         path,
         (OURS, PEER),
-        scale.fresh_rounds,
-        "processor",
+        scale.long_rounds,
+        "commands",
         fresh=True,
         connections=count,
         count=scale.commands_per_connection,
     )
+    _, ratios = _ratios(took[OURS], took[PEER])
+    ours, theirs = (
+        median(processor for _, processor in took[side]) / (count * scale.commands_per_connection)
+        for side in (OURS, PEER)
+    )
     yield Line(
-        f"processor time per command, {count:,} connections",
-        f"{median(took[OURS]) * 1e6:.0f} µs",
+        f"processor time per command, {count:,} conn.",
+        f"{ours * 1e6:.0f} µs",
         PEER,
-        f"{median(took[PEER]) * 1e6:.0f} µs",
-        _ratios(took[OURS], took[PEER]),
-        at_most(0.25),
+        f"{theirs * 1e6:.0f} µs",
+        ratios,
+        goal=at_most(0.25),
     )
 
 
@@ -182,24 +204,32 @@ def _rates(
     what: str,
     unit: str,
     count: int,
-    took: dict[str, list[float]],
+    took: dict[str, list[Taken]],
     other: str,
     goal: Goal | None = None,
-    other_name: str | None = None,
+    name: str | None = None,
 ) -> Line:
     return Line(
         what,
-        f"{count / median(took[OURS]):,.0f} {unit}",
-        other_name or other,
-        f"{count / median(took[other]):,.0f}",
-        _ratios(took[other], took[OURS]),
+        f"{count / _wall(took[OURS]):,.0f} {unit}",
+        name or NAMES[other],
+        f"{count / _wall(took[other]):,.0f}",
+        *_ratios(took[other], took[OURS]),
         goal,
     )
 
 
-def _ratios(over: list[float], under: list[float]) -> list[float]:
-    """One ratio for each round: what was measured in the same minute."""
-    return [one / other for one, other in zip(over, under, strict=False)]
+def _wall(took: list[Taken]) -> float:
+    return median(wall for wall, _ in took)
+
+
+def _ratios(over: list[Taken], under: list[Taken]) -> tuple[list[float], list[float]]:
+    """By the wall clock and by processor time, a ratio for each round: of the same moment."""
+    pairs = list(zip(over, under, strict=True))
+    return (
+        [one[0] / other[0] for one, other in pairs],
+        [one[1] / other[1] for one, other in pairs],
+    )
 
 
 def _failure(path: str, name: str, task: str, **parameters: int) -> str:

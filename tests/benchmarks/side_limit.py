@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.meters import Stopwatch
+from benchmarks.meters import Stopwatch, Taken
 
 
 CHUNK = 1 << 16
@@ -42,7 +42,7 @@ class Tasks:
             raise RuntimeError(f"{ident} was answered with {reply['id']}")
         return reply["return"]
 
-    def serial(self, count: int) -> float:
+    def serial(self, count: int) -> Taken:
         """One command after another."""
         with self._connect() as connection:
             watch = Stopwatch()
@@ -52,9 +52,9 @@ class Tasks:
                 connection.sendall(orjson.dumps(message) + b"\n")
                 if _read_reply(connection)["id"] != ident:
                     raise RuntimeError("answered out of order")
-            return watch.seconds
+            return watch.read()
 
-    def callers(self, callers: int, count: int, window: int) -> float:
+    def callers(self, callers: int, count: int, window: int) -> Taken:
         """So many commands in flight at any time; one ``send()`` for each."""
         total = callers * count
         sent = answered = 0
@@ -80,9 +80,9 @@ class Tasks:
                     answered += 1
                     if sent < total:
                         send()
-            return watch.seconds
+            return watch.read()
 
-    def events(self, count: int) -> float:
+    def events(self, count: int) -> Taken:
         """``orjson.loads`` alone: the lines are there, and cut already."""
         with self._connect() as connection:
             message = {"execute": "flood", "arguments": {"events": count}, "id": "flood"}
@@ -94,17 +94,17 @@ class Tasks:
         watch = Stopwatch()
         for line in lines:
             orjson.loads(line)
-        return watch.seconds
+        return watch.read()
 
-    def bulk(self, size: int) -> float:
+    def bulk(self, size: int) -> Taken:
         """One large reply."""
         with self._connect() as connection:
             watch = Stopwatch()
             text = self._execute(connection, "bulk", "bulk", bytes=size)
-            seconds = watch.seconds
+            taken = watch.read()
         if len(text) != size:
             raise RuntimeError(f"{len(text)} of {size} bytes came")
-        return seconds
+        return taken
 
 
 def _read_reply(connection: socket.socket) -> dict[str, Any]:

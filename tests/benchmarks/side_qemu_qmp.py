@@ -8,7 +8,7 @@ from typing import Any
 
 from qemu.qmp import EventListener, QMPClient
 
-from benchmarks.meters import Stopwatch, processor_seconds, resident_bytes
+from benchmarks.meters import Stopwatch, Taken, resident_bytes
 
 
 BATCH = 50
@@ -37,18 +37,18 @@ class Tasks:
             clients += await asyncio.gather(*[self._connect() for _ in range(batch)])
         return clients
 
-    async def serial(self, count: int) -> float:
+    async def serial(self, count: int) -> Taken:
         """One command after another."""
         qmp = await self._connect()
         await qmp.execute("query-status")
         watch = Stopwatch()
         for _ in range(count):
             await qmp.execute("query-status")
-        seconds = watch.seconds
+        taken = watch.read()
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def callers(self, callers: int, count: int, window: int) -> float:
+    async def callers(self, callers: int, count: int, window: int) -> Taken:
         """Many tasks at once, each with one command after another. There is no window."""
         qmp = await self._connect()
         await qmp.execute("query-status")
@@ -59,11 +59,11 @@ class Tasks:
 
         watch = Stopwatch()
         await asyncio.gather(*[call() for _ in range(callers)])
-        seconds = watch.seconds
+        taken = watch.read()
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def events(self, count: int) -> float:
+    async def events(self, count: int) -> Taken:
         """Events to one listener."""
         qmp = await self._connect()
         listener = EventListener()
@@ -76,20 +76,20 @@ class Tasks:
 
         watch = Stopwatch()
         await asyncio.gather(take(), qmp.execute("flood", {"events": count}))
-        seconds = watch.seconds
+        taken = watch.read()
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def bulk(self, size: int) -> float:
+    async def bulk(self, size: int) -> Taken:
         """One large reply."""
         qmp = await self._connect()
         watch = Stopwatch()
         text = await qmp.execute("bulk", {"bytes": size})
-        seconds = watch.seconds
+        taken = watch.read()
         if len(text) != size:
             raise RuntimeError(f"{len(text)} of {size} bytes came")
         await qmp.disconnect()
-        return seconds
+        return taken
 
     async def memory(self, connections: int) -> float:
         """Bytes for each connection."""
@@ -100,14 +100,14 @@ class Tasks:
         grown = resident_bytes() - before
         return grown / len(clients)
 
-    async def processor(self, connections: int, count: int) -> float:
-        """Processor seconds for each command, when every connection executes some."""
+    async def commands(self, connections: int, count: int) -> Taken:
+        """Some commands on each of many connections."""
         clients = await self._connect_many(connections)
 
         async def call(qmp: QMPClient) -> None:
             for _ in range(count):
                 await qmp.execute("query-status")
 
-        before = processor_seconds()
+        watch = Stopwatch()
         await asyncio.gather(*[call(qmp) for qmp in clients])
-        return (processor_seconds() - before) / (connections * count)
+        return watch.read()

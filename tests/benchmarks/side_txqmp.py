@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from benchmarks.meters import Stopwatch, processor_seconds, resident_bytes
+from benchmarks.meters import Stopwatch, Taken, resident_bytes
 from txqmp import Event, QMPClientFactory, QMPProtocol, SessionSettings, connect
 
 
@@ -42,17 +42,17 @@ class Tasks:
             )
         return sessions
 
-    async def serial(self, count: int) -> float:
+    async def serial(self, count: int) -> Taken:
         """One command after another."""
         qmp = await self._connect()
         watch = Stopwatch()
         for _ in range(count):
             await qmp.execute("query-status")
-        seconds = watch.seconds
+        taken = watch.read()
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def callers(self, callers: int, count: int, window: int) -> float:
+    async def callers(self, callers: int, count: int, window: int) -> Taken:
         """Many callers at once, each with one command after another."""
         qmp = await self._connect(window)
 
@@ -62,11 +62,11 @@ class Tasks:
 
         watch = Stopwatch()
         await gatherResults([Deferred.fromCoroutine(call()) for _ in range(callers)])
-        seconds = watch.seconds
+        taken = watch.read()
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def events(self, count: int) -> float:
+    async def events(self, count: int) -> Taken:
         """Events to one subscriber."""
         qmp = await self._connect()
         came = 0
@@ -78,22 +78,22 @@ class Tasks:
         qmp.subscribe(take)
         watch = Stopwatch()
         await qmp.execute("flood", {"events": count})
-        seconds = watch.seconds
+        taken = watch.read()
         if came != count:
             raise RuntimeError(f"{came} of {count} events came")
         await qmp.disconnect()
-        return seconds
+        return taken
 
-    async def bulk(self, size: int) -> float:
+    async def bulk(self, size: int) -> Taken:
         """One large reply."""
         qmp = await self._connect()
         watch = Stopwatch()
         text = await qmp.execute("bulk", {"bytes": size})
-        seconds = watch.seconds
+        taken = watch.read()
         if len(text) != size:
             raise RuntimeError(f"{len(text)} of {size} bytes came")
         await qmp.disconnect()
-        return seconds
+        return taken
 
     async def memory(self, connections: int) -> float:
         """Bytes for each connection."""
@@ -105,7 +105,7 @@ class Tasks:
         grown = resident_bytes() - before
         return grown / len(sessions)
 
-    async def lasting_memory(self, connections: int) -> float:
+    async def kept_up_memory(self, connections: int) -> float:
         """Bytes for each connection, where a factory keeps it up and somebody subscribed."""
         warm = await self._connect_many(BATCH)
         await gatherResults([qmp.disconnect() for qmp in warm])
@@ -123,14 +123,14 @@ class Tasks:
         grown = resident_bytes() - before
         return grown / len(factories)
 
-    async def processor(self, connections: int, count: int) -> float:
-        """Processor seconds for each command, when every connection executes some."""
+    async def commands(self, connections: int, count: int) -> Taken:
+        """Some commands on each of many connections."""
         sessions = await self._connect_many(connections)
 
         async def call(qmp: QMPProtocol) -> None:
             for _ in range(count):
                 await qmp.execute("query-status")
 
-        before = processor_seconds()
+        watch = Stopwatch()
         await gatherResults([Deferred.fromCoroutine(call(qmp)) for qmp in sessions])
-        return (processor_seconds() - before) / (connections * count)
+        return watch.read()

@@ -22,7 +22,7 @@ class Side:
     """
     A side's process; a context manager.
 
-    :param name: ``"txqmp"``, ``"qemu.qmp"`` or ``"limit"``.
+    :param name: one of :data:`benchmarks.worker.SIDES`.
     :param path: the replier's socket.
     :param silent: do not show what it writes to its standard error.
     """
@@ -76,15 +76,15 @@ def take_turns(
     *,
     fresh: bool = False,
     **parameters: Any,
-) -> dict[str, list[float]]:
+) -> dict[str, list[Any]]:
     """
     Have sides do the same, one after another, several times (A B A B …).
 
     :param fresh: take a new process for each measurement. Otherwise each side keeps its own, and
         does a first round that does not count.
-    :returns: what each side measured, a number for each round.
+    :returns: what each side measured in each round.
     """
-    measured: dict[str, list[float]] = {name: [] for name in names}
+    measured: dict[str, list[Any]] = {name: [] for name in names}
     if fresh:
         for _ in range(rounds):
             for name in names:

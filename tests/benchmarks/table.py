@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import platform
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -48,6 +47,7 @@ class Line:
     :ivar other: who else did it.
     :ivar theirs: the median of theirs.
     :ivar ratios: ours to theirs, one for each round.
+    :ivar processor_ratios: the same by the processor time of the two processes.
     """
 
     what: str
@@ -55,24 +55,26 @@ class Line:
     other: str
     theirs: str
     ratios: list[float] = field(default_factory=list)
+    processor_ratios: list[float] = field(default_factory=list)
     goal: Goal | None = None
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts."""
-        ratio = spread = met = ""
+        ratio = spread = processor = met = ""
         if self.ratios:
             ratio = f"{median(self.ratios):.2f}"
             if len(self.ratios) > 1:
                 spread = f"{min(self.ratios):.2f} … {max(self.ratios):.2f}"
             if self.goal is not None:
                 met = "yes" if self.goal.met(median(self.ratios)) else "NO"
-        theirs = textwrap.shorten(self.theirs, _WIDTHS[3], placeholder=" …")
+        if self.processor_ratios:
+            processor = f"{median(self.processor_ratios):.2f}"
         goal = str(self.goal) if self.goal is not None else ""
-        return (self.what, self.ours, self.other, theirs, ratio, spread, goal, met)
+        return (self.what, self.ours, self.other, self.theirs, ratio, spread, processor, goal, met)
 
 
-_HEADS = ("what", "txqmp", "against", "theirs", "ratio", "of rounds", "goal", "met")
-_WIDTHS = (43, 18, 18, 38, 6, 15, 6, 3)
+_HEADS = ("what", "txqmp", "against", "theirs", "ratio", "of rounds", "by CPU", "goal", "met")
+_WIDTHS = (41, 18, 18, 9, 6, 13, 6, 6, 3)
 
 
 def _row(cells: tuple[str, ...]) -> str:
@@ -98,5 +100,6 @@ def setting(replier: str) -> str:
         f"{platform.python_implementation()} {platform.python_version()}, {packages}\n"
         f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores,"
         f" load {load}; replier: {replier}\n"
-        "medians of alternating rounds; a ratio is the median of the rounds' ratios"
+        "Medians of alternating rounds; a ratio is the median of the rounds' ratios, by the wall\n"
+        "clock, and beside it by the processor time of the two processes."
     )

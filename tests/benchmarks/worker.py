@@ -19,6 +19,7 @@ SIDES = {
     "txqmp": "benchmarks.side_txqmp",
     "qemu.qmp": "benchmarks.side_qemu_qmp",
     "limit": "benchmarks.side_limit",
+    "bare": "benchmarks.side_bare",
 }
 
 

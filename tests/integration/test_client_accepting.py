@@ -97,7 +97,7 @@ async def test_strangers_do_not_count(qemu_factory: StartQEMU, place: Path) -> N
     settings = SessionSettings(timeouts=Timeouts(greeting=0.1))
     waiting = listen(reactor, path, settings=settings)
     for says in (b"hello\r\n", b"", b'{"event": "STOP"}\r\n'):
-        await within(await stranger(reactor, str(path), says))
+        await within((await stranger(reactor, str(path), says)).gone)
     assert not waiting.called
     qemu_factory(*dialling(path))
     session = await within(waiting)
@@ -201,19 +201,44 @@ async def test_many_qemus(qemu_factory: StartQEMU, make_factory: MakeFactory, pl
 async def test_one_too_many(
     qemu_factory: StartQEMU, make_factory: MakeFactory, place: Path
 ) -> None:
-    """A second caller is refused as long as the first is there.
-
-    It is no QEMU here: one that is refused as it starts may crash (7.2.22, 5 times in 150).
-    """
+    """A second QEMU is refused as long as the first is there; then it is its turn."""
     path = place / "ours.sock"
     factory = make_factory()
     async with listening(path, factory):
-        qemu_factory(*dialling(path), monitors=[])
+        first = qemu_factory(*dialling(path), monitors=[])
         session = await within(factory.when_ready())
-        await within(await stranger(reactor, str(path)))
-        assert factory.refused == 1
+        second = qemu_factory(*dialling(path), monitors=[])
+        await until(lambda: factory.refused == 2)  # it has dialled again
         await works(session)
         assert factory.sessions == (session,)
+        assert second.running
+        first.kill()
+        await within(session.when_state(RunState.IDLE))
+        await works(await within(factory.when_ready()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_may_speak_first(
+    qemu_factory: StartQEMU, make_factory: MakeFactory, place: Path
+) -> None:
+    """QEMU 7.2.22 that is cut off before its greeting is out, as it starts, may crash.
+
+    That was 4 times in 150, with a plain socket and with a factory.
+    """
+    path = place / "ours.sock"
+    factory = make_factory(settings=SessionSettings(timeouts=Timeouts(close=20)))
+    async with listening(path, factory):
+        qemu_factory(*dialling(path), monitors=[])
+        session = await within(factory.when_ready())
+        caller, silent = [await stranger(reactor, str(path)) for _ in range(2)]
+        await until(lambda: factory.refused == 2)
+        await works(session)
+        assert not caller.gone.called
+        caller.transport.write(b"a greeting")
+        await within(caller.gone)
+        assert not silent.gone.called
+        await within(factory.stop())
+        await within(silent.gone)
 
 
 @pytest_twisted.ensureDeferred

@@ -15,6 +15,7 @@ from txqmp import (
     DisconnectedError,
     ExecuteError,
     InvalidCommandError,
+    Message,
     ProtocolError,
     QMPProtocol,
     ServerParseError,
@@ -149,23 +150,13 @@ async def test_one_suspect(qemu: RealQEMU, dial: Dial) -> None:
 
 
 def duplicate(session: QMPProtocol) -> None:
-    """Have a tap that breaks the next command's text, behind the checks."""
+    """Give the next command a member twice: that is JSON, but none that QEMU reads."""
 
-    def tap(message: Any) -> Any:
+    def tap(message: Message) -> Message:
         handle.cancel()
-        return Broken(message)
+        return Message(bytes(message)[:-1] + b',"execute":"query-status"}')
 
     handle = session.taps.add_outbound(tap)
-
-
-class Broken:
-    """Looks like a message, and is JSON that QEMU refuses."""
-
-    def __init__(self, message: Any) -> None:
-        self._message = message
-
-    def __bytes__(self) -> bytes:
-        return bytes(self._message)[:-1] + b',"execute":"twice"}'
 
 
 @pytest_twisted.ensureDeferred

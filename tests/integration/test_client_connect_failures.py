@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from support.prepared import Prepared, before_command
 from support.qemu import RealQEMU
 from support.scripted import GREETING, Caller
 from support.sessions import Dial, MakeFactory, MakePeer
-from support.waiting import wait_stopped, within
+from support.waiting import LIMIT, wait_stopped, within
 from txqmp import (
     Backoff,
     ConnectError,
@@ -51,20 +51,18 @@ async def failure(
 
 @contextmanager
 def waiting_clients(path: str) -> Iterator[None]:
-    """So many clients that the kernel takes no more: QEMU's own, and those in its queue."""
-    clients: list[socket.socket] = []
-    try:
-        while True:
-            client = socket.socket(socket.AF_UNIX)
-            clients.append(client)
+    """So many clients that the kernel takes no more: one that QEMU serves, and a full queue."""
+    with ExitStack() as clients:
+        served = clients.enter_context(socket.socket(socket.AF_UNIX))
+        served.settimeout(LIMIT)
+        served.connect(path)
+        assert b"QMP" in served.recv(65536)  # from now on QEMU accepts nobody
+        for _ in range(10):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
             if client.connect_ex(path) == errno.EAGAIN:
                 break
-            assert len(clients) < 10
         yield
-    finally:
-        for client in clients:
-            client.close()
 
 
 # As both our own client and Twisted's find it.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
@@ -28,6 +29,9 @@ from txqmp import (
 
 
 pytest_plugins = ["support.sessions"]
+
+# Twisted's endpoint strings for certificates.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 StartTLS = Callable[..., tuple[RealQEMU, int]]
 
@@ -98,6 +102,24 @@ async def test_wrapped_endpoint(start_tls: StartTLS, authority: Authority, dial:
     assert await session.execute("quit") == {}
     await within(session.when_state(RunState.IDLE))
     await session.disconnect()
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_byte_is_read(start_tls: StartTLS, authority: Authority, dial: Dial) -> None:
+    """QEMU takes a byte of a TLS record, and for the rest of it needs a nudge: each command must
+    be answered although nothing follows it, be it a part of a record or more than one."""
+    _, port = start_tls()
+    session = await dial(where(port, authority))
+    for size in (100, 20_000, 70_000):
+        line = {"command-line": "x" * size}
+        answer = await session.execute("human-monitor-command", line, timeout=20)
+        assert "unknown command" in answer
+    assert await session.execute("query-yank", oob=True, timeout=20)
+    many = [session.execute("query-status", timeout=20) for _ in range(100)]
+    assert len(await gatherResults(many)) == 100
+    session.write_raw(b'{"execute": "query-name", "id": "raw"}')
+    assert (await session.execute("query-status", timeout=20))["running"] is False
+    assert session.pending.unknown_replies == 1
 
 
 @pytest_twisted.ensureDeferred

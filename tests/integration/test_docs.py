@@ -180,7 +180,7 @@ WRITTEN: dict[str, list[str]] = {
     "listen_first.py": [rf"^runs since {STAMP}\n"],
     "block_job.py": [
         r"^copy created\ncopy running\ncopy ready\n",
-        r"copy concluded\ncopy null\n",
+        r"^copy concluded\ndone\n$",
     ],
     "ask_again.py": [r"'status': 'prelaunch'"],
 }

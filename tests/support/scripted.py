@@ -144,7 +144,10 @@ class ScriptedPeer:
 
 
 class Stranger(Protocol):
-    """A client that is no QEMU: says something at once, and waits for the end."""
+    """A client that is no QEMU: it says something at once, or nothing.
+
+    :ivar gone: a Deferred that fires when the connection is closed.
+    """
 
     def __init__(self, says: bytes) -> None:
         self._says = says
@@ -157,8 +160,6 @@ class Stranger(Protocol):
         self.gone.callback(None)
 
 
-async def stranger(reactor: Any, path: str, says: bytes = b"") -> Deferred[None]:
-    """Connect to a UNIX socket as a :class:`Stranger`; return a Deferred of its end."""
-    endpoint = UNIXClientEndpoint(reactor, path)
-    client = await connectProtocol(endpoint, Stranger(says))
-    return client.gone
+async def stranger(reactor: Any, path: str, says: bytes = b"") -> Stranger:
+    """Connect to a UNIX socket as a :class:`Stranger`."""
+    return await connectProtocol(UNIXClientEndpoint(reactor, path), Stranger(says))

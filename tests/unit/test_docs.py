@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -105,12 +106,39 @@ def test_facts_that_are_cited_are_told() -> None:
     assert {number: name for number, name in cited.items() if number not in told} == {}
 
 
-def test_house_has_all_modules() -> None:
+def floors() -> dict[str, int]:
+    """The floor of each module and folder, as the overview draws the house."""
     house = PAGES[DOCS / "overview.rst"].partition("The house")[2]
-    listed = set(re.findall(r"``(\w+)``", house))
+    found: dict[str, int] = {}
+    floor = 0
+    for number, names in re.findall(r"^   \* - ?(\d?)\n     - (.*)$", house, re.MULTILINE):
+        floor = int(number or floor)
+        found.update(dict.fromkeys(re.findall(r"``(\w+)``", names), floor))
+    return found
+
+
+def test_house_has_all_modules() -> None:
     modules = {path.stem for path in (ROOT / "txqmp").glob("*.py")} - {"__init__"}
     folders = {path.parent.name for path in (ROOT / "txqmp").glob("*/__init__.py")}
-    assert modules | folders <= listed
+    assert set(floors()) == modules | folders
+
+
+def test_house_stands() -> None:
+    """What is imported is from the same floor or from below; type checkers may look up."""
+    floor = floors()
+    wrong = []
+    for path in (ROOT / "txqmp").rglob("*.py"):
+        own = path.relative_to(ROOT / "txqmp").parts[0].removesuffix(".py")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for block in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+            if ast.unparse(block.test) == "TYPE_CHECKING":
+                block.body = [ast.Pass()]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("txqmp."):
+                other = str(node.module).split(".")[1]
+                if own != "__init__" and floor[other] > floor[own]:
+                    wrong.append(f"{path.name} imports {node.module}")
+    assert wrong == []
 
 
 def test_examples_are_shown() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from types import MappingProxyType
 from typing import Any
 
@@ -146,6 +147,15 @@ def test_true_is_not_one(hub: EventHub) -> None:
     assert not contains({"x": 1}, {"x": True})
     assert not contains({"x": False}, {"x": 0})
     assert contains({"x": 1.0}, {"x": 1})
+
+
+def test_what_is_wanted_may_be_a_member_of_an_enum_of_strings(hub: EventHub) -> None:
+    class Status(str, enum.Enum):
+        READY = "ready"
+
+    assert contains({"status": "ready", "more": [1]}, {"status": Status.READY})
+    assert contains({"list": ["ready"]}, {"list": [Status.READY]})
+    assert not contains({"status": "standby"}, {"status": Status.READY})
 
 
 def test_an_event_without_data_contains_nothing(hub: EventHub) -> None:
@@ -363,6 +373,27 @@ def test_the_last_answer_may_come_from_a_callback_that_cancelled_itself(hub: Eve
 
 
 # Changes while an event is given
+
+
+def test_a_callback_is_never_compared_with_anything(hub: EventHub) -> None:
+    class Strange:
+        seen = 0
+
+        def __call__(self, _: Event) -> None:
+            self.seen += 1
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    callback = Strange()
+    subscription = hub.subscribe(callback)
+    hub.publish(event())
+    assert subscription.active
+    subscription.cancel()
+    hub.publish(event())
+    assert callback.seen == 1
 
 
 def test_a_cancelled_subscription_gets_nothing_more(hub: EventHub) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,12 +28,14 @@ def pump(clock: Clock) -> Pump:
 
 
 @pytest.fixture
-def session(clock: Clock, vm: SimulatedVM, pump: Pump) -> QMPProtocol:
+def session(clock: Clock, vm: SimulatedVM, pump: Pump) -> Iterator[QMPProtocol]:
     factory = WatchingFactory(clock, backoff=None)
     factory.dial(MemoryEndpoint(pump, vm))
     pump()
     assert factory.session is not None
-    return factory.session
+    yield factory.session
+    factory.stop()
+    pump()
 
 
 def test_the_list() -> None:

@@ -219,9 +219,12 @@ def test_a_message_spread_over_very_many_lines_is_read_once(
     assert read < len(text) + 10
 
 
-@pytest.mark.parametrize("content", [b"x" * (1 << 20), b"\\r\\n" * (1 << 18)], ids=["plain", "\\"])
+@pytest.mark.parametrize(
+    "content", [b"x" * (1 << 20), b"\\r\\n" * (1 << 18)], ids=["plain", "escapes"]
+)
 def test_a_huge_string_in_a_spread_message_takes_little_memory(content: bytes) -> None:
-    # A regular expression that keeps a state for each character takes gigabytes for 20 MB.
+    # A regular expression that keeps a state for each character takes gigabytes for 20 MB;
+    # orjson itself takes some fifteen times the size of the text, for a moment.
     receiver = connected()
     text = b'{\n"return": "' + content + b'"\n}\n'
     tracemalloc.start()
@@ -231,7 +234,7 @@ def test_a_huge_string_in_a_spread_message_takes_little_memory(content: bytes) -
     finally:
         tracemalloc.stop()
     assert receiver.received == [{"return": json.loads(b'"' + content + b'"')}]
-    assert peak < 12 * len(text)
+    assert peak < 40 * len(text)
 
 
 # Limits

@@ -162,6 +162,9 @@ def test_early_events_come_after_all_who_wait_for_the_session_were_told(clock: C
     told: list[str] = []
 
     class Owner:
+        def session_connected(self, session: QMPProtocol) -> None:
+            pass
+
         def session_ready(self, session: QMPProtocol) -> None:
             told.append("owner")
             session.subscribe(lambda event: told.append(event.name))
@@ -594,6 +597,21 @@ def test_giving_up_when_connecting_is_told_sends_nothing(peer: Peer) -> None:
     assert peer.heard() == []
     peer.close()
     failure(ready, ConnectError)
+
+
+def test_a_deadline_that_passes_after_giving_up_changes_nothing(
+    make_peer: MakePeer, clock: Clock
+) -> None:
+    peer = make_peer(timeouts=Timeouts(negotiation=1, close=5))
+    ready = peer.session.when_ready()
+    peer.connect()
+    peer.say(greeting())
+    closed = peer.session.disconnect()
+    clock.advance(1)
+    assert not peer.transport.disconnected
+    peer.close()
+    success(closed)
+    assert failure(ready, ConnectError).value.kind is ConnectFailure.CANCELLED  # type: ignore[attr-defined]
 
 
 def test_a_peer_that_takes_nothing_is_cut_off(peer: Peer, clock: Clock) -> None:

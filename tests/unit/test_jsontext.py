@@ -190,7 +190,8 @@ def test_more_tokens_than_qemu_reads_are_refused() -> None:
 def test_the_tokens_of_a_huge_string_are_counted_in_little_memory(
     monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
-    # A regular expression that keeps a state for each character takes gigabytes for 40 MB.
+    # A regular expression that keeps a state for each character takes gigabytes for 40 MB;
+    # orjson itself takes some fifteen times the size of the text, for a moment.
     monkeypatch.setattr(jsontext, "MAX_TOKENS", 1000)
     tracemalloc.start()
     try:
@@ -198,7 +199,7 @@ def test_the_tokens_of_a_huge_string_are_counted_in_little_memory(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 10 * len(text)
+    assert peak < 40 * len(text)
 
 
 # Reading

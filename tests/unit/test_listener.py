@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from support.deferreds import failure, pending, success
-from txqmp.errors import DisconnectedError, ListenerOverflowError
+from txqmp.errors import DisconnectedError, EventTimeoutError, ListenerOverflowError
 from txqmp.events import DEFAULT_LIMIT, EventHub
 from txqmp.listener import Listener
 from txqmp.messages import Event
@@ -386,3 +386,22 @@ def test_cancelling_who_follows_loses_no_event(hub: EventHub) -> None:
     failure(running, CancelledError)
     publish(hub, 1)
     assert numbers(listener.clear()) == [1]
+
+
+def test_a_get_with_a_time_limit_ends_in_time(hub: EventHub, clock: Clock) -> None:
+    with hub.listen("STOP") as listener:
+        getter = listener.get(timeout=5)
+        clock.advance(4)
+        pending(getter)
+        clock.advance(1)
+        assert failure(getter, EventTimeoutError).value.timeout == 5
+        hub.publish(Event.make("STOP"))
+        assert success(listener.get(timeout=5)).name == "STOP"
+
+
+def test_a_get_that_is_answered_in_time_leaves_no_timer(hub: EventHub, clock: Clock) -> None:
+    with hub.listen("STOP") as listener:
+        getter = listener.get(timeout=5)
+        hub.publish(Event.make("STOP"))
+        assert success(getter).name == "STOP"
+        assert clock.getDelayedCalls() == []

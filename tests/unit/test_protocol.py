@@ -620,6 +620,9 @@ class Owner:
         self.told: list[Any] = []
         self.then: Callable[[QMPProtocol], None] = lambda session: None
 
+    def session_connected(self, session: QMPProtocol) -> None:
+        pass
+
     def session_ready(self, session: QMPProtocol) -> None:
         self.told.append(("ready", session.state))
         self.then(session)

@@ -432,8 +432,9 @@ def test_out_of_band(factory: QMPServerFactory, waiting: Waiting) -> None:
 def test_errors_keep_their_turn(factory: QMPServerFactory, waiting: Waiting) -> None:
     """S12: what is malformed is answered in band; what is out of band, and refused, at once."""
     client = Client(factory, "oob")
+    both = {"exec-oob": "wait-oob", "execute": "echo"}
     heard = client.ask(
-        run("wait", 1), b"nil ", [], run("nothing", 2), run_oob("nothing", 3), {"exec-oob": 1}
+        run("wait", 1), b"nil ", [], run("nothing", 2), both, run_oob("nothing", 3), {"exec-oob": 1}
     )
     assert heard == [
         {**error("The command nothing has not been found", NOT_FOUND), "id": 3},
@@ -445,6 +446,7 @@ def test_errors_keep_their_turn(factory: QMPServerFactory, waiting: Waiting) -> 
         error("JSON parse error, invalid keyword 'nil'"),
         error("QMP input must be a JSON object"),
         {**error("The command nothing has not been found", NOT_FOUND), "id": 2},
+        error("QMP input member 'execute' clashes with 'exec-oob'"),
     ]
 
 

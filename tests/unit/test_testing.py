@@ -306,18 +306,26 @@ def test_freeze(session: Session, vm: SimulatedVM) -> None:
     assert session.heard == [("STOP", {})]
 
 
-def test_freeze_while_a_command_runs(session: Session, vm: SimulatedVM) -> None:
+@pytest.mark.parametrize("oob", [True, False], ids=["oob", "no oob"])
+def test_freeze_while_a_command_runs(vm: SimulatedVM, oob: bool) -> None:
+    session = Session(vm, settings=SessionSettings(oob=oob, window=20))
     held = vm.hold("query-name")
     replies = [session.client.execute("query-name") for _ in range(12)]
     session.pump()
     vm.freeze()
     held.release()
+    vm.pause()
+    session.client.execute("cont")
     session.pump()
+    assert vm.status == "paused"
     for reply in replies:
         pending(reply)
     vm.thaw()
     session.pump()
     assert [success(reply) for reply in replies] == [{}] * 12
+    assert vm.status == "running"
+    session.client.abort()
+    session.pump()
 
 
 def test_frozen_it_does_not_greet(clock: Clock) -> None:
@@ -500,8 +508,11 @@ def test_mirror(blocks: Session, vm: SimulatedVM) -> None:
     assert blocks.told == ["created", "running", "ready", "BLOCK_JOB_READY"]
     (job,) = blocks("query-block-jobs")
     assert (job["ready"], job["status"], job["busy"]) == (True, "ready", False)
-    blocks("job-complete", id="j")
-    assert blocks.told == ["waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"]
+    completed = blocks.client.execute("job-complete", {"id": "j"})
+    completed.addCallback(lambda _: blocks.events.append(("returned", {})))
+    blocks.pump()
+    told = ["waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"]
+    assert blocks.told == ["returned", *told]
     assert blocks("query-jobs") == []
 
 
@@ -554,8 +565,10 @@ def test_a_job_that_takes_time(blocks: Session, vm: SimulatedVM) -> None:
 def test_cancelling(blocks: Session, vm: SimulatedVM) -> None:
     mirror(blocks)
     blocks.told  # noqa: B018
-    blocks("block-job-cancel", device="j")
-    assert "BLOCK_JOB_COMPLETED" in blocks.told
+    cancelled = blocks.client.execute("block-job-cancel", {"device": "j"})
+    cancelled.addCallback(lambda _: blocks.events.append(("returned", {})))
+    blocks.pump()
+    assert blocks.told[::3] == ["returned", "BLOCK_JOB_COMPLETED"]
     for command, arguments in (
         ("job-cancel", {"id": "j"}),
         ("block-job-cancel", {"device": "j", "force": True}),

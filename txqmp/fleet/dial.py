@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
-from txqmp.endpoints import UNIXClient, Where, client_endpoint
+from txqmp.endpoints import Place, UNIXClient, client_endpoint
 from txqmp.errors import QMPError
 from txqmp.fleet.naming import name_of
 from txqmp.fleet.registry import Fleet
@@ -28,7 +28,7 @@ class DialSource(Service):
     :ivar path: the socket's path, ``None`` for what is no UNIX socket.
     """
 
-    def __init__(self, fleet: Fleet, where: Where, name: str | None = None) -> None:
+    def __init__(self, fleet: Fleet, where: Place, name: str | None = None) -> None:
         self._endpoint = client_endpoint(fleet.reactor, where)
         self._where = where if isinstance(where, str) else repr(self._endpoint)
         self._fleet = fleet
@@ -59,7 +59,7 @@ class DialSource(Service):
 
     def drop(self, reason: str) -> Deferred[None]:
         """Watch the VM no more."""
-        stopped: Deferred[None] = self.disownServiceParent()
+        stopped: Deferred[None] = maybeDeferred(self.disownServiceParent)
         self.vm.gone(reason)
         self._fleet.release(self.vm)
         self._vacate()

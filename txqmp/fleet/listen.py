@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.endpoints import Where, server_endpoint
+from txqmp.endpoints import Place, server_endpoint
 from txqmp.errors import ConnectError, QMPError
 from txqmp.fleet.naming import Identity, identify, peer_of
 from txqmp.fleet.readonly import ask
@@ -78,7 +78,7 @@ class ListenSource(Service):
 
     _log = Logger()
 
-    def __init__(self, fleet: Fleet, where: Where) -> None:
+    def __init__(self, fleet: Fleet, where: Place) -> None:
         self._endpoint = server_endpoint(fleet.reactor, where)
         self._fleet = fleet
         self._where = str(where)

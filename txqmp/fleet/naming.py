@@ -26,7 +26,7 @@ MAX_NAME = 200
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 """What ``query-uuid`` returns of a VM that was given none."""
 
-_GENERIC = frozenset({"qmp", "qmp-sock", "monitor", "mon", "control", "qemu"})
+_GENERIC = frozenset({"events", "qmp", "qmp-sock", "monitor", "mon", "control", "qemu"})
 _CREDENTIALS = struct.Struct("3i")
 
 

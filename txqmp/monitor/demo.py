@@ -76,9 +76,16 @@ class DemoService(Service):
         self._fleet = fleet
         self._directory: str | None = None
         self._vm: DemoVM | None = None
+        self._source: DialSource | None = None
 
     def startService(self) -> None:
         super().startService()
+        # Before the reactor runs a signal ends us at once, and would leave a QEMU behind.
+        self._fleet.reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        if not self.running:
+            return
         self._directory = tempfile.mkdtemp(prefix="qmp-monitor-demo-")
         program = find_qemu()
         if program is None:
@@ -91,7 +98,8 @@ class DemoService(Service):
                     self._fleet.reactor, program, self._directory, self._monitor, self._ended
                 )
             )
-        DialSource(self._fleet, self._monitor, DEMO_NAME).setServiceParent(self._fleet)
+        self._source = DialSource(self._fleet, self._monitor, DEMO_NAME)
+        self._source.setServiceParent(self._fleet)
 
     @property
     def _monitor(self) -> str:
@@ -104,6 +112,8 @@ class DemoService(Service):
 
     def _ended(self, ran: bool, reason: str) -> None:
         """QEMU has ended without being asked to."""
+        if not self.running:
+            return  # by the Ctrl-C that ends us
         self._log.warn("the demonstration's QEMU has ended: {reason}", reason=reason)
         if not ran:
             self._log.warn("the demonstration goes on with a simulated VM")
@@ -114,6 +124,9 @@ class DemoService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            await source.drop("the demonstration is over")
         vm, self._vm = self._vm, None
         if vm is not None:
             await vm.stop()

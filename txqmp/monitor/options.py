@@ -110,20 +110,20 @@ class Options(UsageOptions):
             self._endpoints.append(_checked(config.endpoint, each))
 
     def postOptions(self) -> None:
-        daemon = _is_daemon(self.parent)
+        printing = _has_stdout(self.parent)
         self.config = config.Config(
             endpoints=tuple(self._endpoints),
             listens=tuple(self._listens),
             globs=tuple(self._globs),
             events=tuple(self._events),
-            stdout=not self["quiet"] and not daemon,
+            stdout=printing and not self["quiet"],
             jsonl=tuple(self._jsonl),
             webhooks=tuple(self._webhooks),
             demo=bool(self["demo"]),
         )
-        if daemon and not (self._jsonl or self._webhooks):
+        if not (printing or self._jsonl or self._webhooks):
             raise UsageError(
-                "a daemon has no standard output: use twistd -n, or give --jsonl or --webhook"
+                "there is no standard output: use twistd -n, or give --jsonl or --webhook"
             )
         try:
             config.check(self.config)
@@ -141,8 +141,13 @@ def _checked(check: Callable[[str], _T], text: str, option: str = "") -> _T:
         raise UsageError(f"{option}: {problem}" if option else str(problem)) from problem
 
 
-def _is_daemon(runner: UsageOptions | None) -> bool:
-    """Whether ``twistd`` will leave the terminal."""
-    if runner is None or "nodaemon" not in runner:
+def _has_stdout(runner: UsageOptions | None) -> bool:
+    """
+    Whether there is a standard output, and will be: ``twistd`` leaves it unless it is told not to.
+    Where it was closed before we began, its descriptor may be anything by now.
+    """
+    if sys.__stdout__ is None:
         return False
-    return not (runner["nodaemon"] or runner["debug"])
+    if runner is None or "nodaemon" not in runner:
+        return True
+    return bool(runner["nodaemon"] or runner["debug"])

@@ -109,6 +109,7 @@ class MonitorService(MultiService):
         self._hangup = _on_hangup(self._reactor, self.reopen)
         for sink in self.sinks:
             sink.start()
+        self._log.info("telling {sinks}", sinks=", ".join(sink.name for sink in self.sinks))
         super().startService()
 
     def reopen(self) -> None:

@@ -66,6 +66,9 @@ ScriptStep = Step | Expect | Reply | Refuse
 """A line of a script: a :data:`~txqmp.testing.steps.Step`, or one of the classes here."""
 
 
+_REMEMBERED = 1000
+
+
 @implementer(IFileDescriptorReceiver)
 class ScriptedProtocol(Protocol):
     """One connection of a :class:`ScriptedServer`."""
@@ -76,7 +79,7 @@ class ScriptedProtocol(Protocol):
         self._script = deque(script)
         self._stream = JSONStream()
         self._descriptors = ReceivedDescriptors()
-        self._commands: deque[dict[str, Any]] = deque()
+        self._commands: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         self._last: dict[str, Any] = {}
         self._player = Player(self._write, self._end, lambda: server.clock)
 
@@ -155,7 +158,7 @@ class ScriptedServer(Factory):
     noisy = False
 
     def __init__(self, *scripts: Iterable[ScriptStep], clock: IReactorTime | None = None) -> None:
-        self.received: deque[dict[str, Any]] = deque(maxlen=1000)
+        self.received: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         self.surprises: list[tuple[Expect, dict[str, Any]]] = []
         self.connections = 0
         self._scripts = [list(script) for script in scripts]

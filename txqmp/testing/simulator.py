@@ -158,8 +158,8 @@ class SimulatedVM(QMPServerFactory):
 
     def freeze(self) -> None:
         """
-        Stop it as SIGSTOP does (fact G5): nothing is read, sent or greeted. What is sent all the
-        same, because its clock goes on, waits.
+        Stop it as SIGSTOP does (fact G5): nothing is read, sent or greeted. What was read before
+        still runs, and its clock goes on; what comes of it waits to be sent.
         """
         self.frozen = True
         for client in self.clients:

@@ -47,7 +47,7 @@ class Reset:
 
     In memory and over TCP that is always so. Over a UNIX socket it is so if the client has sent
     more than was read: a server that is to reset reads byte by byte, and the line end behind the
-    client's last command will do.
+    client's last command will do. Whether it is to reset is looked up when the connection is made.
     """
 
 

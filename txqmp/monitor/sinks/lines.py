@@ -242,8 +242,6 @@ class LineSink:
 
     def _end(self) -> None:
         """Write no more."""
-        if self._closed:
-            return
         self._closed = True
         for timer in (self._deadline, self._retry):
             if timer is not None and timer.active():

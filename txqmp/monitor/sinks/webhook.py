@@ -278,8 +278,6 @@ class WebhookSink:
 
     def _end(self) -> None:
         """Post no more."""
-        if self._stopped:
-            return
         self._stopped = True
         last_call, self._last_call = self._last_call, None
         if last_call is not None and last_call.active():
@@ -293,11 +291,11 @@ class WebhookSink:
             self.counters.dropped += left
             self._log.warn("{sink}: {count} records were not posted", sink=self.name, count=left)
         stopping, self._stopping = self._stopping, None
+        assert stopping is not None
         closed = self._close() or succeed(None)
         # What a connection does with its end is not waited for very long.
         closed.addTimeout(1.0, self._clock).addErrback(self._cannot_close)
-        if stopping is not None:
-            closed.addCallback(lambda _: stopping.callback(None))
+        closed.addCallback(lambda _: stopping.callback(None))
 
     def _cannot_close(self, failure: Failure) -> None:
         self._log.debug("{sink}: {problem}", sink=self.name, problem=failure.value)

@@ -1,4 +1,4 @@
-"""The other end of the wire: compiled where there is a compiler, else in plain Python."""
+"""The other end of the wire: a replier that costs next to nothing, and a real QEMU."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 HERE = Path(__file__).resolve().parent
+QEMU = "qemu-system-x86_64"
 
 
 class Replier:
     """
-    A process that speaks just enough QMP; ``replier.c`` tells what.
+    A process that speaks just enough QMP; ``replier.c`` tells what. It is compiled where there is
+    a compiler, else it runs in Python.
 
     :param directory: an empty one, for the socket and the program.
     :param plain: use the one in Python even where there is a compiler.
@@ -51,3 +56,29 @@ class Replier:
     def __exit__(self, *_: object) -> None:
         # It ends with its input, and so with us, however we end.
         self._process.communicate()
+
+
+@contextmanager
+def real_qemu(directory: str) -> Iterator[str | None]:
+    """
+    A QEMU without a machine.
+
+    :param directory: for its socket.
+    :returns: the socket, or ``None`` where QEMU is not installed.
+    """
+    program = shutil.which(QEMU)
+    if program is None:
+        yield None
+        return
+    path = os.path.join(directory, "qemu.sock")
+    options = ["-machine", "none", "-nodefaults", "-display", "none"]
+    process = subprocess.Popen([program, *options, "-qmp", f"unix:{path},server=on,wait=off"])
+    try:
+        while not os.path.exists(path):
+            if process.poll() is not None:
+                raise RuntimeError(f"{program} did not start")
+            time.sleep(0.01)
+        yield path
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,216 @@
+"""``qmp-monitor`` as an operator runs it: a process, its standard output and its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+RUNNERS = {
+    "twistd": [
+        "-c",
+        "from twisted.scripts.twistd import run; run()",
+        "--nodaemon",
+        "--pidfile=",
+    ],
+    "twist": [
+        "-c",
+        "from twisted.application.twist._twist import Twist; Twist.main()",
+        "--log-format=text",
+    ],
+}
+
+#: How long to wait for what should come at once, in seconds: a busy machine is no failure.
+LIMIT = 40.0
+
+Record = dict[str, Any]
+
+
+def run(runner: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line that ends by itself."""
+    return subprocess.run(
+        [sys.executable, *RUNNERS[runner], "qmp-monitor", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+class Output:
+    """What somebody writes to a pipe, read as far as it has come.
+
+    :param descriptor: the pipe's end; it is closed with :meth:`close`.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        self.data = b""
+        self.ended = False
+
+    def read(self, deadline: float) -> bool:
+        """Read what is there, when there is something; return whether there was."""
+        if self._descriptor is None or self.ended:
+            return False
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([self._descriptor], [], [], left)[0]:
+            return False
+        data = os.read(self._descriptor, 1 << 16)
+        self.data += data
+        self.ended = not data
+        return bool(data)
+
+    def line(self, deadline: float) -> bytes | None:
+        """Take the next line; None if none comes."""
+        while b"\n" not in self.data:
+            if not self.read(deadline):
+                return None
+        line, self.data = self.data.split(b"\n", 1)
+        return line
+
+    def rest(self) -> bytes:
+        """Take all that comes until the end."""
+        deadline = time.monotonic() + LIMIT
+        while self.read(deadline):
+            pass
+        data, self.data = self.data, b""
+        return data
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+class Daemon:
+    """A running ``qmp-monitor``. Each record must be a line of JSON, and nothing else is printed.
+
+    :param words: its command line.
+    :param runner: ``"twistd"`` or ``"twist"``.
+    :param options: more options for the runner.
+    :param stdout: where its standard output goes; to here by default.
+    :param env: changes to the environment.
+    """
+
+    def __init__(
+        self,
+        *words: str,
+        runner: str = "twistd",
+        options: tuple[str, ...] = (),
+        stdout: int | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="txqmp-daemon-")
+        self._seen: dict[str, int] = {}
+        self.records: list[Record] = []
+        log, error = os.pipe()
+        output, ours = os.pipe()
+        self._log = Output(log)
+        self._output = Output(output)
+        self._process = subprocess.Popen(
+            [sys.executable, *RUNNERS[runner], *options, "qmp-monitor", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=ours if stdout is None else stdout,
+            stderr=error,
+            env={**os.environ, "TMPDIR": self._directory.name, **(env or {})},
+            # A shell's background jobs ignore it, and so would all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        os.close(error)
+        os.close(ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """The log, as far as it has come."""
+        while self._log.read(0):
+            pass
+        return self._log.data.decode(errors="replace")
+
+    @property
+    def left_files(self) -> list[str]:
+        """What is in its directory for temporary files."""
+        return os.listdir(self._directory.name)
+
+    def wait_for_log(self, text: str) -> None:
+        """Return when the log holds a text."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.log:
+            assert self._log.read(deadline), f"{text!r} is not in the log:\n{self.log}"
+
+    def wait_for(self, condition: Callable[[Record], Any]) -> Record:
+        """Return the next record to come that fulfils a condition."""
+        deadline = time.monotonic() + LIMIT
+        while not condition(record := self._read(deadline)):
+            pass
+        return record
+
+    def expect(self, vm: str, what: str) -> Record:
+        """Return a VM's next record of this kind, or with an event of this name. It is looked for
+        after the one that was returned for this VM before, whatever came of others meanwhile."""
+        deadline = time.monotonic() + LIMIT
+        place = self._seen.get(vm, 0)
+        while True:
+            record = self.records[place] if place < len(self.records) else self._read(deadline)
+            place += 1
+            if record["vm"] == vm and what in (record["kind"], record.get("event")):
+                self._seen[vm] = place
+                return record
+
+    def _read(self, deadline: float) -> Record:
+        line = self._output.line(deadline)
+        assert line is not None, f"no more records; so far: {self.records}\nthe log:\n{self.log}"
+        record: Record = json.loads(line)
+        self.records.append(record)
+        return record
+
+    def of(self, vm: str) -> list[str]:
+        """Return what was told of a VM so far: kinds, and names of events."""
+        return [
+            record.get("event", record["kind"]) for record in self.records if record["vm"] == vm
+        ]
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def close_output(self) -> None:
+        """Read no more of what it prints."""
+        self._output.close()
+
+    def wait(self) -> int:
+        """Return what it ended with, when it has; read what it printed."""
+        self.records += [json.loads(line) for line in self._output.rest().splitlines()]
+        return self._process.wait(LIMIT)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; return what it ended with."""
+        self.send(number)
+        return self.wait()
+
+    def close(self) -> None:
+        """End it by force, if it has not ended, and remove what it left."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+        self._log.close()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,205 @@
+"""A source that looks for sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import fail
+from twisted.internet.task import Clock
+
+from support.deferreds import success
+from support.leaks import LoggedErrors
+from txqmp.fleet import DialSource, Fleet, GlobSource, Record, VMState
+
+
+pytest_plugins = ["support.sessions"]
+
+
+class World:
+    """A directory of sockets on which nobody listens, and a fleet that looks at it."""
+
+    def __init__(self, clock: Clock, place: Path, max_vms: int = 100) -> None:
+        self.clock = clock
+        self.place = place
+        self.records: list[Record] = []
+        self.fleet = Fleet(clock, self.records.append, max_vms=max_vms)
+        self.source = self.add("*.sock")
+
+    def add(self, pattern: str) -> GlobSource:
+        source = GlobSource(self.fleet, str(self.place / pattern))
+        source.setServiceParent(self.fleet)
+        return source
+
+    def make(self, name: str) -> Path:
+        path = self.place / name
+        path.parent.mkdir(exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+        return path
+
+    def start(self) -> None:
+        self.fleet.startService()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(vm.name for vm in self.fleet.vms if self.fleet.find(vm.name) is not None)
+
+
+@pytest.fixture
+def world(clock: Clock, place: Path) -> Iterator[World]:
+    world = World(clock, place)
+    yield world
+    success(world.fleet.stopService())
+
+
+def test_finds_sockets_as_they_come(world: World) -> None:
+    world.make("a.sock")
+    world.start()
+    assert world.names == ["a"]
+    world.make("b.sock")
+    world.make("c.other")
+    (world.place / "file.sock").touch()
+    (world.place / "directory.sock").mkdir()
+    (world.place / "dangling.sock").symlink_to("nowhere")
+    world.clock.advance(4.9)
+    assert world.names == ["a"]
+    world.clock.advance(0.1)
+    assert world.names == ["a", "b"]
+
+
+def test_drops_what_has_vanished(world: World) -> None:
+    path = world.make("a.sock")
+    world.start()
+    path.unlink()
+    world.clock.advance(5)
+    assert world.names == []
+    assert [record.kind.value for record in world.records] == ["gone"]
+    world.make("a.sock")
+    world.clock.advance(5)
+    assert world.names == ["a"]
+
+
+def test_keeps_what_is_up(world: World) -> None:
+    path = world.make("a.sock")
+    world.start()
+    vm = world.fleet.find("a")
+    assert vm is not None
+    path.unlink()
+    vm.state = VMState.UP
+    world.source.scan()
+    assert world.names == ["a"]
+    vm.state = VMState.GAP
+    world.source.scan()
+    assert world.names == []
+
+
+def test_keeps_what_refuses(world: World) -> None:
+    world.make("a.sock")
+    world.start()
+    world.clock.pump([5] * 20)
+    vm = world.fleet.find("a")
+    assert vm is not None
+    assert vm.problem is not None
+    assert "nobody listens" in vm.problem
+    assert world.records == []
+
+
+def test_leaves_what_another_source_has(world: World) -> None:
+    path = world.make("a.sock")
+    (world.place / "b.sock").symlink_to(path)
+    DialSource(world.fleet, str(path), "mine").setServiceParent(world.fleet)
+    world.start()
+    assert world.names == ["mine"]
+
+
+def test_two_sockets_of_one_name(world: World) -> None:
+    world.make("a.sock")
+    other = world.make("other/a.sock")
+    world.add("other/*.sock")
+    world.start()
+    assert world.names == sorted(["a", str(other)])
+
+
+def test_paths_with_colons_and_backslashes(world: World) -> None:
+    world.make("a:b\\c.sock")
+    world.start()
+    assert world.names == ["a:b\\c"]
+    vm = world.fleet.find("a:b\\c")
+    assert vm is not None
+    assert vm.problem is not None
+    assert "nobody listens" in vm.problem
+
+
+def test_too_many(clock: Clock, place: Path) -> None:
+    world = World(clock, place, max_vms=2)
+    for name in "abcd":
+        world.make(f"{name}.sock")
+    world.start()
+    assert world.names == ["a", "b"]
+    assert world.source.unwatched == 2
+    (place / "a.sock").unlink()
+    clock.advance(5)
+    assert world.names == ["b", "c"]
+    assert world.source.unwatched == 1
+    success(world.fleet.stopService())
+
+
+def test_starts_anew(world: World) -> None:
+    world.make("a.sock")
+    world.start()
+    success(world.fleet.stopService())
+    assert world.clock.getDelayedCalls() == []
+    world.make("b.sock")
+    world.start()
+    assert world.names == ["a", "b"]
+
+
+def test_stops_before_it_began(world: World) -> None:
+    success(world.source.stopService())
+
+
+def test_a_look_that_fails_is_not_the_last(
+    world: World, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    world.make("a.sock")
+
+    def broken(_: str) -> list[str]:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("txqmp.fleet.scan.glob.glob", broken)
+        world.start()
+    assert len(logged_errors.flush(OSError)) == 1
+    assert world.names == []
+    world.clock.advance(5)
+    assert world.names == ["a"]
+
+
+def test_a_source_that_cannot_stop_is_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    path = world.make("a.sock")
+    world.start()
+    monkeypatch.setattr(DialSource, "stopService", lambda self: fail(RuntimeError("no")))
+    path.unlink()
+    world.clock.advance(5)
+    assert len(logged_errors.flush(RuntimeError)) == 1
+    monkeypatch.undo()
+    for call in world.clock.getDelayedCalls():
+        if "_dial_now" in str(call):
+            call.cancel()
+
+
+def test_relative_patterns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.place)
+    world.make("a.sock")
+    source = GlobSource(world.fleet, "*.sock")
+    source.setServiceParent(world.fleet)
+    world.start()
+    # Both patterns find it, and it is watched once.
+    assert world.names == ["a"]
+    assert os.path.exists("a.sock")

@@ -1,0 +1,146 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from txqmp.monitor.config import Config, Endpoint
+from txqmp.monitor.options import Options
+
+
+def parse(*words: str, runner: UsageOptions | None = None) -> Config:
+    options = Options()
+    options.parent = runner
+    options.parseOptions(words)
+    return options.config
+
+
+def problem(*words: str, runner: UsageOptions | None = None) -> str:
+    with pytest.raises(UsageError) as raised:
+        parse(*words, runner=runner)
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def test_everything(tmp_path: Path) -> None:
+    path = str(tmp_path / "out.jsonl")
+    assert parse(
+        *("--demo", "--quiet", "--listen", "tcp:4444", "--glob=/run/*.sock"),
+        *("--events", "STOP,RESUME", "--events=BLOCK_*", "--jsonl", path),
+        *("--webhook", "http://a/", "--webhook", "http://b/", "web=/nowhere/a", "/nowhere/b"),
+    ) == Config(
+        endpoints=(Endpoint("web", "/nowhere/a"), Endpoint("b", "/nowhere/b")),
+        listens=("tcp:4444",),
+        globs=("/run/*.sock",),
+        events=("STOP", "RESUME", "BLOCK_*"),
+        stdout=False,
+        jsonl=(path,),
+        webhooks=("http://a/", "http://b/"),
+        demo=True,
+    )
+
+
+def test_options_may_follow_endpoints() -> None:
+    assert parse("/nowhere/a", "--events", "STOP", "/nowhere/b", "-q", "--webhook=http://a/") == (
+        Config(
+            endpoints=(Endpoint("a", "/nowhere/a"), Endpoint("b", "/nowhere/b")),
+            events=("STOP",),
+            stdout=False,
+            webhooks=("http://a/",),
+        )
+    )
+
+
+def test_endpoints_that_look_like_options() -> None:
+    assert parse("--", "--demo").endpoints == (Endpoint("--demo", "--demo"),)
+
+
+def test_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["qmp-monitor", "--demo"])
+    options = Options()
+    options.parseOptions()
+    assert options.config.demo
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "nothing to watch: give an ENDPOINT, --listen, --glob or --demo"),
+        (["--nonsense"], "option --nonsense not recognized"),
+        (["--listen"], "option --listen requires argument"),
+        (["--demo=1"], "option --demo must not have an argument"),
+        (["-x"], "option -x not recognized"),
+        (["nothing:here"], "'nothing:here' is no endpoint: Unknown endpoint type: 'nothing'"),
+        (["--events", ""], "--events: '' is no list of events, such as STOP,BLOCK_*"),
+        (["--glob", ""], "--glob: a pattern of sockets is empty"),
+        (["--jsonl", "/nowhere/x"], "--jsonl: there is no directory /nowhere"),
+        (["--webhook", "x"], "--webhook: 'x' is no URL, such as https://ops.example/qmp"),
+        (["--listen", "/nowhere/x"], "--listen: there is no directory /nowhere"),
+        (["--demo", "-q"], "nobody would be told: --quiet needs --jsonl or --webhook"),
+    ],
+)
+def test_problems(words: list[str], text: str) -> None:
+    assert problem(*words) == text
+
+
+class Runner(UsageOptions):
+    """The options of ``twistd``, as far as they matter."""
+
+    def __init__(self, **members: object) -> None:
+        super().__init__()
+        self.update(members)
+
+
+def test_a_daemon_has_no_standard_output(tmp_path: Path) -> None:
+    daemon = Runner(nodaemon=0, debug=False)
+    assert "use twistd -n" in problem("--demo", runner=daemon)
+    config = parse("--demo", "--jsonl", str(tmp_path / "x"), runner=daemon)
+    assert config.stdout is False
+
+
+@pytest.mark.parametrize(
+    "runner", [Runner(nodaemon=1, debug=False), Runner(nodaemon=0, debug=True), Runner()]
+)
+def test_others_have(runner: UsageOptions) -> None:
+    assert parse("--demo", runner=runner).stdout is True
+
+
+def test_a_standard_output_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor may be a VM's monitor by now."""
+    monkeypatch.setattr(sys, "__stdout__", None)
+    assert problem("--demo").startswith("there is no standard output")
+    assert parse("--demo", "--jsonl", str(tmp_path / "x")).stdout is False
+
+
+def test_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["qmp-monitor"])
+    text = str(Options())
+    assert "[NAME=]ENDPOINT..." in text
+    for option in ("demo", "events=", "glob=", "jsonl=", "listen=", "quiet", "webhook="):
+        assert f"--{option}" in text
+    assert "twistd -n qmp-monitor --demo" in text
+    # Twisted does not fold what is said of an option.
+    assert "   is " not in text
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
+) -> None:
+    def version(name: str) -> str:
+        if not installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(SystemExit) as raised:
+        parse("--version")
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"txqmp {'1.2.3' if installed else '(not installed)'}\n"

@@ -1,0 +1,76 @@
+"""The thread for what blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+from support.deferreds import failure, pending, success
+from txqmp.monitor.sinks.worker import Worker
+
+
+class ReactorThread:
+    """What comes from a thread, called when the test asks for it."""
+
+    def __init__(self) -> None:
+        self.calls: Queue[tuple[Callable[..., Any], tuple[Any, ...]]] = Queue()
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
+        self.calls.put((function, args))
+
+    def turn(self) -> None:
+        function, args = self.calls.get(timeout=20)
+        function(*args)
+
+
+def test_runs_one_after_another_elsewhere() -> None:
+    reactor = ReactorThread()
+    worker = Worker(reactor, "name")
+    first = worker.run(threading.current_thread)
+    second = worker.run(threading.current_thread)
+    pending(first)
+    reactor.turn()
+    pending(second)
+    reactor.turn()
+    thread = success(first)
+    assert thread is success(second)
+    assert thread is not threading.current_thread()
+    assert (thread.name, thread.daemon) == ("name", True)
+    worker.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_what_is_raised() -> None:
+    reactor = ReactorThread()
+    worker = Worker(reactor, "name")
+    failed = worker.run(int, "seven")
+    after = worker.run(int, "8")
+    reactor.turn()
+    reactor.turn()
+    failure(failed, ValueError)
+    assert success(after) == 8
+    worker.stop()
+
+
+def test_stops_after_what_was_asked_for() -> None:
+    reactor = ReactorThread()
+    worker = Worker(reactor, "name")
+    gate = threading.Event()
+    waiting = worker.run(gate.wait)
+    last = worker.run(threading.current_thread)
+    worker.stop()
+    gate.set()
+    reactor.turn()
+    reactor.turn()
+    success(waiting)
+    success(last).join(20)
+
+
+def test_no_thread_before_there_is_work() -> None:
+    before = threading.active_count()
+    worker = Worker(ReactorThread(), "name")
+    worker.stop()
+    assert threading.active_count() == before
