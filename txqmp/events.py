@@ -100,7 +100,7 @@ class Subscription:
     @property
     def active(self) -> bool:
         """Whether events still come."""
-        return self._receive != _ignore
+        return self._receive is not _ignore
 
     def cancel(self) -> None:
         """Take no more events; a second time does nothing."""

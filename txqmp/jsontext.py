@@ -174,7 +174,7 @@ def id_key(value: Any) -> Hashable:
 
     :param value: any JSON value.
     """
-    if type(value) is str:
+    if isinstance(value, str):
         return value
     return _frozen(value)
 

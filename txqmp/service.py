@@ -39,6 +39,7 @@ class QMPService(Service):
         self.factory = factory
         self.listening: Deferred[IListeningPort | None] | None = None
         self._accept = accept
+        self._port: IListeningPort | None = None
         if accept:
             self._endpoint: Any = server_endpoint(reactor, where)
         else:
@@ -51,7 +52,11 @@ class QMPService(Service):
             return
         self.factory.resume()
         self.listening = maybeDeferred(self._endpoint.listen, self.factory)
-        self.listening.addErrback(self._cannot_listen)
+        self.listening.addCallbacks(self._opened, self._cannot_listen)
+
+    def _opened(self, port: IListeningPort) -> IListeningPort:
+        self._port = port
+        return port
 
     def _cannot_listen(self, failure: Failure) -> None:
         self._log.failure("{name}: cannot listen", failure, name=self.factory.name)
@@ -61,9 +66,20 @@ class QMPService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        # From now on the factory takes nobody, though the port may be open for a while.
+        stopped = self.factory.stop()
         listening, self.listening = self.listening, None
-        if listening is not None:
-            port = await listening
-            if port is not None:
-                await maybeDeferred(port.stopListening)
-        await self.factory.stop()
+        if listening is not None and not listening.called:
+            opened: Deferred[None] = Deferred()
+            listening.addBoth(_tell, opened)
+            await opened
+        port, self._port = self._port, None
+        if port is not None:
+            await maybeDeferred(port.stopListening)
+        await stopped
+
+
+def _tell(outcome: Any, waiter: Deferred[None]) -> Any:
+    """Tell one more who waits that there is an outcome, and pass it on."""
+    waiter.callback(None)
+    return outcome

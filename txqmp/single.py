@@ -16,7 +16,7 @@ from txqmp.endpoints import (
     connect_in_time,
     server_endpoint,
 )
-from txqmp.errors import ConnectError
+from txqmp.errors import ConnectError, ConnectFailure
 from txqmp.factory import QMPClientFactory
 from txqmp.protocol import QMPProtocol
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
@@ -51,7 +51,12 @@ async def _connect(reactor: Any, where: Place, name: str, settings: SessionSetti
     try:
         await connect_in_time(reactor, endpoint, once, settings.timeouts.connect)
     except Exception as error:
-        raise connect_error(Failure(error)) from error
+        problem = connect_error(Failure(error))
+        if problem.kind is ConnectFailure.CANCELLED:
+            raise CancelledError from error
+        if problem is error:
+            raise
+        raise problem from error
     assert once.session is not None
     try:
         return await once.session.when_ready()

@@ -315,6 +315,15 @@ def test_starts_anew(clock: Clock) -> None:
     success(stopped)
 
 
+def test_a_place_that_another_source_has(clock: Clock) -> None:
+    """As when a glob has found what a daemon before us left."""
+    world = World(clock)
+    world.fleet.occupy("/run/qmp.sock")
+    world.start()
+    success(world.fleet.stopService())
+    assert world.fleet.is_occupied("/run/qmp.sock")
+
+
 def test_stops_before_it_began(clock: Clock) -> None:
     success(World(clock).source.stopService())
 

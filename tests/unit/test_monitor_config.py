@@ -204,6 +204,15 @@ def test_goes_together(members: dict[str, Any]) -> None:
         ({"endpoints": (ONE, Endpoint("a", "/run/b.sock"))}, "two VMs would be called 'a'"),
         ({"endpoints": (Endpoint("demo", "/x"),), "demo": True}, "two VMs would be called 'demo'"),
         ({"endpoints": (ONE, Endpoint("b", "/run/a.sock"))}, "/run/a.sock is given twice"),
+        (
+            {"endpoints": (ONE, Endpoint("b", "unix:/run/x/../a.sock"))},
+            "/run/a.sock is given twice",
+        ),
+        ({"endpoints": (ONE,), "listens": ("/run/a.sock",)}, "/run/a.sock is given twice"),
+        (
+            {"endpoints": (Endpoint("a", "tcp:h:1"), Endpoint("b", "tcp:h:1"))},
+            "tcp:h:1 is given twice",
+        ),
         ({"listens": ("tcp:1", "tcp:1")}, "tcp:1 is given twice"),
         ({"demo": True, "jsonl": ("/x", "/x")}, "/x is given twice"),
         ({"demo": True, "webhooks": ("http://x", "http://x")}, "http://x is given twice"),

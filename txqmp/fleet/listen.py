@@ -109,14 +109,16 @@ class ListenSource(Service):
         self._port.addCallback(self._listens, problems)
 
     def _listens(self, port: IListeningPort | None, problems: list[Failure]) -> Any:
-        if problems:  # later than at once
+        if port is None:  # a failure that came later than at once
             self._log.failure("cannot listen on {where}", problems[0], where=self._where)
-        elif port is not None:
-            address = port.getHost()
-            if isinstance(address, UNIXAddress) and address.name:
-                # A glob may match it, and must not dial it.
-                self._place = os.path.realpath(os.fsdecode(address.name))
-                self._fleet.occupy(self._place)
+            return None
+        address = port.getHost()
+        if isinstance(address, UNIXAddress) and address.name:
+            # A glob may match it, and must not dial it.
+            place = os.path.realpath(os.fsdecode(address.name))
+            if not self._fleet.is_occupied(place):
+                self._fleet.occupy(place)
+                self._place = place
         return port
 
     def startService(self) -> None:
@@ -204,9 +206,7 @@ class ListenSource(Service):
             )
 
     def _lost(self, session: QMPProtocol, error: QMPError) -> None:
-        arrival = self._arrivals.pop(session, None)
-        if arrival is None:
-            return
+        arrival = self._arrivals.pop(session)
         if arrival.end is not None and arrival.end.active():
             arrival.end.cancel()
         if arrival.vm is not None:

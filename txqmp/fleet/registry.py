@@ -27,7 +27,7 @@ WATCH_SETTINGS = SessionSettings(
 The fleet's sessions: they ask little, so they wait little; an event larger than 1 MiB is no event.
 """
 
-WATCH_BACKOFF = Backoff(maximum=5.0)
+WATCH_BACKOFF = Backoff(initial=0.3, maximum=5.0)
 """How often the fleet tries: a VM that returns is seen within seconds."""
 
 MAX_VMS = 10_000

@@ -188,8 +188,20 @@ def check(config: Config) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two VMs would be called {name!r}: name them, as in NAME=ENDPOINT")
-    places = [each.where for each in config.endpoints]
-    for what in (places, config.listens, config.jsonl, config.webhooks):
+    places = [_place(each.where) for each in config.endpoints]
+    places += [_listening_place(each) for each in config.listens]
+    for what in (places, config.jsonl, config.webhooks):
         for each in what:
             if what.count(each) > 1:
                 raise ValueError(f"{each} is given twice")
+
+
+def _place(where: str) -> str:
+    """What tells a monitor from others: of a socket the real path."""
+    place = client_endpoint(None, where)
+    return os.path.realpath(place.path) if isinstance(place, UNIXClient) else where
+
+
+def _listening_place(where: str) -> str:
+    path = _UNIX_PATH.fullmatch(where)
+    return os.path.realpath(path["path"]) if path is not None else where
