@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from soak import refusals
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
@@ -223,7 +224,7 @@ async def test_who_is_refused_may_speak_first(
 ) -> None:
     """QEMU 7.2.22 that is cut off before its greeting is out, as it starts, may crash.
 
-    That was 4 times in 150, with a plain socket and with a factory.
+    The long run is ``python tests/soak refusals``.
     """
     path = place / "ours.sock"
     factory = make_factory(settings=SessionSettings(timeouts=Timeouts(close=20)))
@@ -239,6 +240,13 @@ async def test_who_is_refused_may_speak_first(
         assert not silent.gone.called
         await within(factory.stop())
         await within(silent.gone)
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_qemus_live() -> None:
+    report = await refusals.run(reactor, 10)
+    assert report.problems() == []
+    assert report.refused == 10
 
 
 @pytest_twisted.ensureDeferred

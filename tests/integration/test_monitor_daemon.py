@@ -164,7 +164,7 @@ def test_vms_that_dial_us(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> 
         return qemu_factory("-chardev", chardev, "-mon", "m,mode=control", *args)
 
     daemon = watch("--listen", f"unix:{path}:mode=660")
-    daemon.wait_for_log("starting on")
+    daemon.wait_for_log(f"listening on unix:{path}")
     assert path.stat().st_mode & 0o777 == 0o660
     web = start("-name", "web")
     nobody = start()

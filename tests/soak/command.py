@@ -20,12 +20,13 @@ from support.leaks import LogCollector, LoggedErrors
 #: The runs: their names, how often each does what it does by default, and what that is.
 RUNS = {
     "storm": (5000, "reconnects while the VM is stopped and continued all the time"),
-    "stale": (200, "clients that inherit a reply to their predecessor's command"),
+    "stale": (2000, "clients that inherit a reply to their predecessor's command"),
     "sizes": (40, "replies of 5, 10, 20 … MB, up to this size"),
     "descriptors": (1000, "concurrent add-fd, with oob and without"),
     "ends": (25, "ends of each manner: SIGTERM, SIGKILL, quit, guest shutdown"),
     "flood": (1_000_000, "events to subscribers that never read"),
     "restarts": (50, "QEMUs that are killed and restarted under one factory"),
+    "refusals": (150, "QEMUs that dial a factory which has a session already"),
 }
 
 

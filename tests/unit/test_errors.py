@@ -85,7 +85,8 @@ def test_a_connect_error_of_unknown_kind_is_of_the_kind_other() -> None:
 
 
 def test_a_state_error_has_the_state() -> None:
-    assert StateError("no", "idle").state == "idle"
+    error = StateError("no", "idle")
+    assert (str(error), error.state) == ("no", "idle")
     assert StateError("no").state is None
 
 
@@ -192,7 +193,8 @@ def test_a_message_too_long_shows_its_beginning_and_the_limit() -> None:
 
 
 def test_a_refused_negotiation_has_the_reply() -> None:
-    assert NegotiationError("refused", "reply").received == "reply"
+    error = NegotiationError("refused", "reply")
+    assert (str(error), error.received) == ("refused", "reply")
 
 
 def test_a_twin_is_like_the_first_but_not_the_same() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ClientFactory
@@ -246,6 +246,44 @@ def test_an_attempt_that_fails_with_its_protocol_built_takes_nobodys_place(it: D
     peer = it.run()
     assert it.factory.refused == 0
     assert it.factory.session is peer.session
+
+
+def test_an_attempt_may_fail_at_once(make: MakeDialling) -> None:
+    it = make()
+    tries: list[float] = []
+
+    def refuse(_: object) -> Deferred[Any]:
+        tries.append(it.clock.seconds())
+        return fail(ConnectionRefusedError(111, "refused"))
+
+    it.endpoint.connect = refuse  # type: ignore[method-assign]
+    it.dial()
+    it.clock.pump([1, 2, 4])
+    assert tries == [0, 1, 3, 7]
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_session_may_run_before_the_attempt_is_said_to_be_done(
+    make: MakeDialling, stopping: bool
+) -> None:
+    it = make()
+    stopped: list[Deferred[None]] = []
+    if stopping:
+        it.factory.observe(ready=lambda _: stopped.append(it.factory.stop()))
+
+    def connect(factory: Any) -> Deferred[Any]:
+        it.peers.append(Peer(it.clock, session=factory.buildProtocol(None)).run())
+        return succeed(it.peers[-1].session)
+
+    it.endpoint.connect = connect  # type: ignore[method-assign]
+    it.dial()
+    if not stopping:
+        assert success(it.factory.when_ready()) is it.peers[0].session
+        return
+    it.peers[0].close()
+    success(stopped[0])
+    assert is_stopped(it.factory.when_ready())
+    assert it.clock.getDelayedCalls() == []
 
 
 def test_a_lost_session_is_dialled_again_after_the_shortest_wait(it: Dialling) -> None:

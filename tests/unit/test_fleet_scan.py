@@ -97,6 +97,15 @@ def test_keeps_what_is_up(world: World) -> None:
     assert world.names == []
 
 
+def test_keeps_what_a_glob_does_not_find(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no descriptor is left to read the directory."""
+    world.make("a.sock")
+    world.start()
+    monkeypatch.setattr("txqmp.fleet.scan.glob.glob", lambda _: [])
+    world.clock.advance(5)
+    assert world.names == ["a"]
+
+
 def test_keeps_what_refuses(world: World) -> None:
     world.make("a.sock")
     world.start()

@@ -228,6 +228,8 @@ def test_an_event_may_lack_data_and_timestamp() -> None:
         ({"event": 5}, "the name of an event is a string"),
         ({"event": "E", "data": None}, "the data of an event are an object"),
         ({"event": "E", "data": []}, "the data of an event are an object"),
+        ({**STOP, "event": 5}, "the name of an event is a string"),
+        ({**STOP, "data": None}, "the data of an event are an object"),
         ({"event": "E", "timestamp": 5}, "the timestamp of an event"),
         ({"event": "E", "timestamp": {"seconds": 1}}, "the timestamp of an event"),
         ({"event": "E", "timestamp": {"microseconds": 1}}, "the timestamp of an event"),
@@ -283,7 +285,7 @@ def test_an_event_is_made_from_its_parts() -> None:
 
 def test_an_event_made_without_a_time_has_none() -> None:
     event = Event.make("E")
-    assert not event.timestamp.known
+    assert event.timestamp == Timestamp(-1, -1)
     assert "data" not in event.raw
 
 
@@ -324,8 +326,10 @@ def test_what_no_server_sends_is_refused(raw: Any) -> None:
     "raw", [{**greeting(), "x": 1}, {"return": 1, "x": 1}, {**ERROR, "x": 1}, {**STOP, "x": 1}]
 )
 def test_unknown_members_are_kept_unless_it_is_strict(raw: Any) -> None:
-    assert parse_message(raw).extra == {"x": 1}
-    assert parse_message(raw).raw is raw
+    message = parse_message(raw)
+    assert message.extra == {"x": 1}
+    assert message.raw is raw
+    assert type(message).parse(raw) == message
     with pytest.raises(ObjectTypeError, match=r"unknown member of .*: x"):
         parse_message(raw, strict=True)
 

@@ -98,9 +98,28 @@ class Runner(UsageOptions):
         self.update(members)
 
 
-def test_a_daemon_has_no_standard_output(tmp_path: Path) -> None:
+def test_usage_errors_under_twistd(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Twisted 26 it says what is wrong and ends with 0."""
+    monkeypatch.setattr(sys, "argv", ["twistd", "-n", "qmp-monitor"])
+    with pytest.raises(SystemExit) as raised:
+        parse(runner=Runner(nodaemon=1, debug=False))
+    assert raised.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Usage: twistd")
+    assert lines[-1] == (
+        "twistd -n: nothing to watch: give an ENDPOINT, --listen, --glob or --demo"
+    )
+
+
+def test_a_daemon_has_no_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     daemon = Runner(nodaemon=0, debug=False)
-    assert "use twistd -n" in problem("--demo", runner=daemon)
+    with pytest.raises(SystemExit):
+        parse("--demo", runner=daemon)
+    assert "use twistd -n" in capsys.readouterr().out
     config = parse("--demo", "--jsonl", str(tmp_path / "x"), runner=daemon)
     assert config.stdout is False
 

@@ -47,7 +47,7 @@ def nested(depth: int) -> Any:
 )
 def test_a_member_named_as_a_secret_is_hidden(name: str) -> None:
     assert redact({name: "hunter2"}) == {name: REDACTED}
-    assert "hunter2" not in excerpt({name: "hunter2"})
+    assert excerpt({name: "hunter2"}) == f"{{'{name}': {REDACTED}}}"
 
 
 @pytest.mark.parametrize("name", ["keys", "keyboard", "monkey", "device", "id", "key-offset"])

@@ -112,6 +112,7 @@ class ListenSource(Service):
         if port is None:  # a failure that came later than at once
             self._log.failure("cannot listen on {where}", problems[0], where=self._where)
             return None
+        self._log.info("listening on {where}", where=self._where)
         address = port.getHost()
         if isinstance(address, UNIXAddress) and address.name:
             # A glob may match it, and must not dial it.

@@ -6,7 +6,7 @@ import getopt
 import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
@@ -64,8 +64,22 @@ class Options(UsageOptions):
         self._webhooks: list[str] = []
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse a command line. Options may follow endpoints, which Twisted's do not."""
-        words = list(sys.argv[1:] if options is None else options)
+        """
+        Parse a command line. Options may follow endpoints, which Twisted's do not.
+
+        :raises UsageError: something is wrong with it.
+        :raises SystemExit: … under ``twistd``, which before Twisted 26 says the same, but ends
+            with 0.
+        """
+        try:
+            self._parse(list(sys.argv[1:] if options is None else options))
+        except UsageError as problem:
+            if not _is_twistd(self.parent):
+                raise
+            sys.stdout.write(f"{self.parent}\n{' '.join(sys.argv[:2])}: {problem}\n")
+            raise SystemExit(1) from problem
+
+    def _parse(self, words: list[str]) -> None:
         try:
             found, endpoints = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
         except getopt.GetoptError as problem:
@@ -148,6 +162,8 @@ def _has_stdout(runner: UsageOptions | None) -> bool:
     """
     if sys.__stdout__ is None:
         return False
-    if runner is None or "nodaemon" not in runner:
-        return True
-    return bool(runner["nodaemon"] or runner["debug"])
+    return not _is_twistd(runner) or bool(runner["nodaemon"] or runner["debug"])
+
+
+def _is_twistd(runner: UsageOptions | None) -> TypeGuard[UsageOptions]:
+    return runner is not None and "nodaemon" in runner
