@@ -269,20 +269,22 @@ class UNIXClient:
 
         :raises ConnectError: (by the Deferred) its kind says why.
         """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)
-            try:
-                with _short_path(self.path) as path:
-                    sock.connect(path)
+        try:
+            with (
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock,
+                _short_path(self.path) as path,
+            ):
+                sock.setblocking(False)
+                sock.connect(path)
                 return _adopt(self._reactor, sock, factory)
-            except OSError as problem:
-                kind = _KINDS.get(problem.errno or 0, ConnectFailure.OTHER)
-                text = _HINTS.get(kind, problem.strerror or str(problem))
-                error = ConnectError(f"{self.path}: {text}", kind)
-                error.__cause__ = problem
-                return fail(error)
-            except ConnectError as error:
-                return fail(error)
+        except OSError as problem:
+            kind = _KINDS.get(problem.errno or 0, ConnectFailure.OTHER)
+            text = _HINTS.get(kind, problem.strerror or str(problem))
+            error = ConnectError(f"{self.path}: {text}", kind)
+            error.__cause__ = problem
+            return fail(error)
+        except ConnectError as error:
+            return fail(error)
 
 
 @contextmanager

@@ -27,7 +27,12 @@ from txqmp.lifecycle import RunState
 from txqmp.observer import Gap, Observer, Snapshot, ignore
 from txqmp.protocol import QMPProtocol
 from txqmp.reconnect import DEFAULT_BACKOFF, Backoff, Redialler
+from txqmp.refusal import Refusal
 from txqmp.settings import DEFAULT_SETTINGS, SessionSettings
+
+
+MAX_REFUSALS = 100
+"""How many connections are refused gently at once; further ones are just closed."""
 
 
 class QMPClientFactory(EventSource, ClientFactory):
@@ -79,6 +84,7 @@ class QMPClientFactory(EventSource, ClientFactory):
         self._snapshot = snapshot
         self._observers: list[Observer] = []
         self._connections: dict[QMPProtocol, None] = {}
+        self._refusals: set[Refusal] = set()
         self._running: dict[QMPProtocol, None] = {}
         self._waiters: list[tuple[int | None, Deferred[QMPProtocol]]] = []
         self._redialler: Redialler | None = None
@@ -185,6 +191,8 @@ class QMPClientFactory(EventSource, ClientFactory):
             connector.stopConnecting()
         self._lost_at = None
         waiters, self._waiters = self._waiters, []
+        for refusal in tuple(self._refusals):
+            refusal.abort()
         closing = [session.disconnect() for session in tuple(self._connections)]
         # Last, as who is told may dial again.
         end = DisconnectedError(f"{self.name}: the factory was stopped", expected=True)
@@ -212,15 +220,22 @@ class QMPClientFactory(EventSource, ClientFactory):
 
     # What Twisted calls
 
-    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | Refusal | None:
         if self._stopped:
             return None
         if self._max_sessions is not None and len(self._connections) >= self._max_sessions:
             self.refused += 1
-            return None
+            return self._refuse()
         session = QMPProtocol(self._reactor, self.settings, self.name, self)
         session.factory = self
         return session
+
+    def _refuse(self) -> Refusal | None:
+        if len(self._refusals) >= MAX_REFUSALS:
+            return None
+        refusal = Refusal(self._reactor, self.settings.timeouts.close, self._refusals.discard)
+        self._refusals.add(refusal)
+        return refusal
 
     def startedConnecting(self, connector: IConnector) -> None:
         self._connector = connector

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
-from twisted.internet.interfaces import IPullProducer, IUNIXTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IPullProducer,
+    IReactorTime,
+    ISSLTransport,
+    IUNIXTransport,
+)
 from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
 
@@ -49,6 +55,9 @@ class JSONLineReceiver(LineReceiver):
 
     delimiter = b"\n"
     max_message = DEFAULT_MAX_MESSAGE
+
+    _nudge_clock: IReactorTime | None = None
+    _nudge: IDelayedCall | None = None
 
     def __init__(self) -> None:
         self.paused = False
@@ -249,6 +258,31 @@ class JSONLineReceiver(LineReceiver):
         if descriptor is not None:
             transport.sendFileDescriptor(descriptor)
         transport.write(data)
+        if self._nudge_clock is not None and self._nudge is None:
+            self._nudge = self._nudge_clock.callLater(0, self._nudge_peer)
+
+    def nudge_over_tls(self, clock: IReactorTime) -> None:
+        """
+        If the connection is TLS, follow what is written with a record of one byte.
+
+        QEMU (7.2) reads its monitor byte by byte, and waits for the socket before each: the rest
+        of a record, which TLS has decrypted, it takes only while more is to come.
+        """
+        if ISSLTransport.providedBy(self.transport):
+            self._nudge_clock = clock
+
+    def stop_nudging(self) -> None:
+        """The connection is closed."""
+        self._nudge_clock = None
+        nudge, self._nudge = self._nudge, None
+        if nudge is not None:
+            nudge.cancel()
+
+    def _nudge_peer(self) -> None:
+        # Twisted gathers what is written in one turn into one record; this is the next turn.
+        self._nudge = None
+        transport: Any = self.transport
+        transport.write(b"\n")
 
     @property
     def carries_descriptors(self) -> bool:

@@ -169,6 +169,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def connectionMade(self) -> None:
         if self._owner is not None:
             self._owner.session_connected(self)
+        self.nudge_over_tls(self._clock)
         self._handshake = Handshake(
             self.settings, self._clock, self._pending, self._ready, self._break
         )
@@ -378,6 +379,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.cancel()
+        self.stop_nudging()
         end = self._end = self._describe_end(reason)
         self.stop_reading()
         told: QMPError = end

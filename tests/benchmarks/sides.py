@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-TESTS = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
 
 
 class SideError(Exception):
@@ -29,13 +28,11 @@ class Side:
 
     def __init__(self, name: str, path: str, *, silent: bool = False) -> None:
         self.name = name
-        found = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, path],
+            [sys.executable, str(HERE), "--side", name, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if silent else None,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [found])])},
             text=True,
         )
 

@@ -1,5 +1,5 @@
 """
-A side's process: ``python -m benchmarks.worker SIDE SOCKET``.
+A side's process: ``python tests/benchmarks --side SIDE SOCKET``.
 
 It reads tasks, one JSON object a line, ``{"task": name, ...parameters}``, and answers each with a
 line: ``{"result": …}`` or ``{"error": text}``. While it waits for a task, its loop stands still.
@@ -38,6 +38,10 @@ async def serve(tasks: Any) -> None:
         print(json.dumps(answer), flush=True)
 
 
-if __name__ == "__main__":
-    side = importlib.import_module(SIDES[sys.argv[1]])
-    side.run(serve, sys.argv[2])
+def work(side: str, path: str) -> None:
+    """
+    Be a side.
+
+    :param path: the other end's socket.
+    """
+    importlib.import_module(SIDES[side]).run(serve, path)

@@ -252,7 +252,9 @@ class FakeServerEndpoint:
         """Let somebody dial, and return their end; ``None`` where they are turned away."""
         assert self.opened is not None
         session = self.opened[1].buildProtocol(UNIXAddress(None))
-        return Peer(self._clock, session=session).connect() if session is not None else None
+        if not isinstance(session, QMPProtocol):
+            return None
+        return Peer(self._clock, session=session).connect()
 
 
 class FakePort:

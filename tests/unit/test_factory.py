@@ -82,7 +82,7 @@ class Dialling:
     def build(self) -> Peer | None:
         """Let somebody dial us; ``None`` where they are turned away."""
         session = self.factory.buildProtocol(None)
-        if session is None:
+        if not isinstance(session, QMPProtocol):
             return None
         self.peers.append(Peer(self.clock, session=session).connect())
         return self.peers[-1]

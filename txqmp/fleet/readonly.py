@@ -17,6 +17,7 @@ from txqmp.factory import QMPClientFactory
 from txqmp.messages import Message
 from txqmp.observer import Snapshot
 from txqmp.protocol import QMPProtocol
+from txqmp.refusal import Refusal
 
 
 HARMLESS = frozenset({"qmp_capabilities", "query-name", "query-uuid", "query-status"})
@@ -31,9 +32,9 @@ class WatchingFactory(QMPClientFactory):
     :exc:`~txqmp.errors.InvalidCommandError`, and nothing of it is written.
     """
 
-    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | Refusal | None:
         session = super().buildProtocol(addr)
-        if session is not None:
+        if isinstance(session, QMPProtocol):
             session.taps.add_outbound(_let_pass)
         return session
 
