@@ -30,7 +30,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"Any|Callable|Coroutine|Hashable|Iterable|Iterator|Literal|Mapping|Sequence"),
     (r"py:class", r"Clock|Deferred|Factory|Failure|I[A-Z]\w+|Logger|LogLevel|datetime"),
     (r"py:class", r"_[A-Z]\w*"),  # type variables
-    (r"py:class", r"Where"),  # of an endpoint and of an event: not the same
+    (r"py:class", r"Place"),
+    (r"py:class", r"Where"),
 ]
 
 autodoc_member_order = "bysource"
