@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import (
     Deferred,
@@ -24,7 +24,7 @@ from txqmp.errors import (
 )
 from txqmp.events import EventHub, EventSource
 from txqmp.lifecycle import RunState
-from txqmp.observer import Gap, Observer, Snapshot, ignore
+from txqmp.observer import Gap, Observer, Snapshot, ask, ignore
 from txqmp.protocol import QMPProtocol
 from txqmp.reconnect import DEFAULT_BACKOFF, Backoff, Redialler
 from txqmp.refusal import Refusal
@@ -266,7 +266,7 @@ class QMPClientFactory(EventSource, ClientFactory):
         if lost_at is not None:
             since, reason = lost_at
             self._tell("gap", Gap(since, self._reactor.seconds(), reason))
-            self._take_snapshot(session)
+            ask(session, *self._snapshot).addCallback(lambda taken: self._tell("snapshot", taken))
         waiters, self._waiters = self._waiters, []
         for _, waiter in waiters:
             if not waiter.called:
@@ -314,19 +314,6 @@ class QMPClientFactory(EventSource, ClientFactory):
         for waiter in tired:
             if not waiter.called:
                 waiter.errback(error.twin())
-
-    def _take_snapshot(self, session: QMPProtocol) -> None:
-        results: dict[str, Any] = {}
-        errors: dict[str, BaseException] = {}
-
-        def took(outcome: Any, command: str) -> None:
-            if isinstance(outcome, Failure):
-                errors[command] = cast(BaseException, outcome.value)
-            else:
-                results[command] = outcome
-
-        queries = [session.execute(cmd).addBoth(took, cmd) for cmd in self._snapshot]
-        _all(queries).addCallback(lambda _: self._tell("snapshot", Snapshot(results, errors)))
 
     def _tell(self, what: str, *news: object) -> None:
         for observer in tuple(self._observers):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 
 from txqmp.errors import QMPError
 from txqmp.protocol import QMPProtocol
@@ -67,3 +69,23 @@ class Observer:
         """Be told no more."""
         if self in self._observers:
             self._observers.remove(self)
+
+
+def ask(session: QMPProtocol, *commands: str) -> Deferred[Snapshot]:
+    """
+    Run some queries.
+
+    :param commands: their names.
+    :returns: a Deferred of what each returned, or why it failed. It does not fail itself.
+    """
+    results: dict[str, Any] = {}
+    errors: dict[str, BaseException] = {}
+
+    def answered(outcome: Any, command: str) -> None:
+        if isinstance(outcome, Failure):
+            errors[command] = cast(BaseException, outcome.value)
+        else:
+            results[command] = outcome
+
+    queries = [session.execute(each).addBoth(answered, each) for each in commands]
+    return DeferredList(queries).addCallback(lambda _: Snapshot(results, errors))

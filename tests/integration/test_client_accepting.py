@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from soak import refusals
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
+from soak import refusals
 from support.qemu import RealQEMU
 from support.scripted import stranger
 from support.sessions import MakeFactory

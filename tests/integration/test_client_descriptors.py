@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from soak import descriptors
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
+from soak import descriptors
 from support.holdup import held_up
 from support.leaks import open_descriptors
 from support.qemu import RealQEMU

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import pytest_twisted
-from soak import ends
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
+from soak import ends
 from support.qemu import RealQEMU
 from support.sessions import Dial
 from support.waiting import within

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from soak import restarts
 from twisted.internet import reactor
 
+from soak import restarts
 from support.qemu import RealQEMU
 from support.sessions import MakeFactory
 from support.waiting import wait_stopped, within

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 import pytest_twisted
-from soak import sizes
 from twisted.internet import reactor
 
+from soak import sizes
 from support.qemu import RealQEMU
 from support.sessions import Dial
 from txqmp import MessageTooLongError, SessionSettings

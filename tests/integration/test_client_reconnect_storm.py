@@ -6,8 +6,9 @@ The long runs are ``python tests/soak storm`` and ``python tests/soak stale``.
 from __future__ import annotations
 
 import pytest_twisted
-from soak import stale, storm
 from twisted.internet import reactor
+
+from soak import stale, storm
 
 
 @pytest_twisted.ensureDeferred

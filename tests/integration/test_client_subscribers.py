@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from soak import flood
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from soak import flood
 from support.leaks import LoggedErrors
 from support.qemu import RealQEMU
 from support.sessions import Dial

@@ -13,7 +13,8 @@ from twisted.internet.testing import StringTransport
 from support.deferreds import failure, success
 from txqmp import InvalidCommandError, Message, QMPProtocol
 from txqmp.fleet import HARMLESS, DialSource, Fleet, Record
-from txqmp.fleet.readonly import WatchingFactory, ask
+from txqmp.fleet.readonly import WatchingFactory
+from txqmp.observer import ask
 from txqmp.testing import MemoryEndpoint, Pump, SimulatedVM
 
 

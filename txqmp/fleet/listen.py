@@ -17,11 +17,10 @@ from twisted.python.failure import Failure
 from txqmp.endpoints import Place, server_endpoint
 from txqmp.errors import ConnectError, QMPError
 from txqmp.fleet.naming import Identity, identify, peer_of
-from txqmp.fleet.readonly import ask
 from txqmp.fleet.registry import MAX_VMS, Fleet, NameTakenError
 from txqmp.fleet.vm import VM
 from txqmp.messages import Event
-from txqmp.observer import Snapshot
+from txqmp.observer import Snapshot, ask
 from txqmp.protocol import QMPProtocol
 
 

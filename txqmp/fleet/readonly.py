@@ -7,15 +7,10 @@ a fixed list of what they may send, and nothing else leaves them.
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress
-from twisted.python.failure import Failure
 
 from txqmp.factory import QMPClientFactory
 from txqmp.messages import Message
-from txqmp.observer import Snapshot
 from txqmp.protocol import QMPProtocol
 from txqmp.refusal import Refusal
 
@@ -57,23 +52,3 @@ def _let_pass(message: Message) -> Message:
     if more and (name != "qmp_capabilities" or more != {"arguments"}):
         raise PermissionError(f"the fleet only watches, and sends no {name} of this kind")
     return message
-
-
-def ask(session: QMPProtocol, *commands: str) -> Deferred[Snapshot]:
-    """
-    Run some queries.
-
-    :param commands: their names.
-    :returns: a Deferred of what each returned, or why it failed. It does not fail itself.
-    """
-    results: dict[str, Any] = {}
-    errors: dict[str, BaseException] = {}
-
-    def answered(outcome: Any, command: str) -> None:
-        if isinstance(outcome, Failure):
-            errors[command] = cast(BaseException, outcome.value)
-        else:
-            results[command] = outcome
-
-    queries = [session.execute(each).addBoth(answered, each) for each in commands]
-    return DeferredList(queries).addCallback(lambda _: Snapshot(results, errors))

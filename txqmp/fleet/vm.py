@@ -10,10 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from txqmp.errors import ConnectError, ConnectFailure, DisconnectedError, QMPError
-from txqmp.fleet.readonly import ask
 from txqmp.fleet.records import Kind, Record, timestamp, utc
 from txqmp.messages import Event
-from txqmp.observer import Snapshot
+from txqmp.observer import Snapshot, ask
 from txqmp.protocol import QMPProtocol
 
 
