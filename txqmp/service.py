@@ -40,6 +40,7 @@ class QMPService(Service):
         self.listening: Deferred[IListeningPort | None] | None = None
         self._accept = accept
         self._port: IListeningPort | None = None
+        self._settled: Deferred[None] | None = None
         if accept:
             self._endpoint: Any = server_endpoint(reactor, where)
         else:
@@ -53,6 +54,8 @@ class QMPService(Service):
         self.factory.resume()
         self.listening = maybeDeferred(self._endpoint.listen, self.factory)
         self.listening.addCallbacks(self._opened, self._cannot_listen)
+        self._settled = Deferred()
+        self.listening.addBoth(_tell, self._settled)
 
     def _opened(self, port: IListeningPort) -> IListeningPort:
         self._port = port
@@ -68,11 +71,10 @@ class QMPService(Service):
     async def _stop(self) -> None:
         # From now on the factory takes nobody, though the port may be open for a while.
         stopped = self.factory.stop()
-        listening, self.listening = self.listening, None
-        if listening is not None and not listening.called:
-            opened: Deferred[None] = Deferred()
-            listening.addBoth(_tell, opened)
-            await opened
+        self.listening = None
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            await settled
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)
@@ -80,6 +82,6 @@ class QMPService(Service):
 
 
 def _tell(outcome: Any, waiter: Deferred[None]) -> Any:
-    """Tell one more who waits that there is an outcome, and pass it on."""
+    """Tell who waits that there is an outcome, and pass it on."""
     waiter.callback(None)
     return outcome

@@ -151,6 +151,7 @@ def test_replies_may_come_in_any_order(table: Table) -> None:
         {"error": "no"},
         {"error": {"class": "GenericError"}},
         {"return": 1, "error": {"class": "GenericError", "desc": "no"}},
+        {"event": "STOP", "error": {"class": "GenericError", "desc": "no"}},
     ],
 )
 def test_a_reply_of_the_wrong_shape_fails_its_command_only(table: Table, reply: Any) -> None:
@@ -159,6 +160,23 @@ def test_a_reply_of_the_wrong_shape_fails_its_command_only(table: Table, reply: 
     failure(deferred, ObjectTypeError)
     table.reply("other")
     success(other)
+
+
+@pytest.mark.parametrize("reply", [{"return": 1}, {"error": NAMELESS_ERROR["error"]}])
+def test_unknown_members_of_a_reply_are_malformed_only_when_strict(
+    make_table: MakeTable, reply: Any
+) -> None:
+    lenient, strict = make_table(), make_table(strict=True)
+    for table, kind in ((lenient, ExecuteError), (strict, ObjectTypeError)):
+        deferred = table.issue("x")
+        table.commands.settle({**reply, "id": "x", "new": 1})
+        if kind is ExecuteError and "return" in reply:
+            assert success(deferred) == 1
+        else:
+            failure(deferred, kind)
+        again = table.issue("x")
+        table.reply("x", 2)
+        assert success(again) == 2
 
 
 def test_a_command_may_ask_for_the_whole_reply(table: Table) -> None:

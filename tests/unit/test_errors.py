@@ -113,6 +113,7 @@ def test_a_command_timeout_says_whether_it_may_still_run(sent: bool, fate: str) 
     assert str(error).startswith("stop: no reply within 2.5 s")
     assert str(error).endswith(fate)
     assert (error.command, error.timeout, error.sent) == ("stop", 2.5, sent)
+    assert error.may_have_run is sent
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 
 from support.leaks import LoggedErrors
 from support.transports import DescriptorTransport, identity
@@ -593,6 +596,43 @@ def test_what_an_outbound_tap_raises_is_the_callers_and_nothing_is_written() -> 
 
 
 # Writing
+
+
+@implementer(ISSLTransport)
+class TLSTransport(StringTransport):
+    """A TLS connection's transport, as far as anybody asks."""
+
+
+def test_over_tls_what_is_written_is_followed_by_a_byte_in_the_next_turn(clock: Clock) -> None:
+    receiver = connected(transport=TLSTransport())
+    receiver.nudge_over_tls(clock)
+    for _ in range(2):
+        receiver.transport.clear()
+        receiver.send(b'{"a":1}')
+        receiver.write_bytes(b'{"b":1}\n')
+        assert receiver.transport.value() == b'{"a":1}\n{"b":1}\n'
+        clock.advance(0)
+        assert receiver.transport.value() == b'{"a":1}\n{"b":1}\n\n'
+        assert clock.getDelayedCalls() == []
+
+
+def test_over_other_transports_nothing_follows(clock: Clock) -> None:
+    receiver = connected()
+    receiver.nudge_over_tls(clock)
+    receiver.send(b'{"a":1}')
+    assert clock.getDelayedCalls() == []
+
+
+def test_nothing_follows_after_the_end_of_a_tls_connection(clock: Clock) -> None:
+    receiver = connected(transport=TLSTransport())
+    receiver.nudge_over_tls(clock)
+    receiver.stop_nudging()
+    receiver.nudge_over_tls(clock)
+    receiver.send(b'{"a":1}')
+    receiver.stop_nudging()
+    assert clock.getDelayedCalls() == []
+    receiver.send(b'{"b":1}')
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_message_is_sent_as_a_line() -> None:

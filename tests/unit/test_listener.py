@@ -66,6 +66,48 @@ def test_a_cancelled_get_loses_no_event(hub: EventHub) -> None:
     assert listener.empty
 
 
+def test_a_get_fails_at_exactly_its_time_limit_and_loses_no_event(
+    hub: EventHub, clock: Clock
+) -> None:
+    listener = hub.listen("E", "F")
+    late, patient = listener.get(timeout=5), listener.get()
+    clock.advance(4.999)
+    pending(late)
+    clock.advance(0.001)
+    error = failure(late, EventTimeoutError).value
+    assert isinstance(error, EventTimeoutError)
+    assert (error.names, error.timeout) == (("E", "F"), 5)
+    publish(hub, 1)
+    assert success(patient).data["n"] == 1
+
+
+@pytest.mark.parametrize("how", ["event", "cancel", "close", "end"])
+def test_a_get_that_is_over_in_time_leaves_no_limit(hub: EventHub, clock: Clock, how: str) -> None:
+    listener = hub.listen()
+    deferred = listener.get(timeout=5)
+    if how == "event":
+        publish(hub, 1)
+        success(deferred)
+    elif how == "cancel":
+        deferred.cancel()
+        failure(deferred, CancelledError)
+    else:
+        listener.close() if how == "close" else end(hub)
+        failure(deferred, DisconnectedError)
+    assert clock.getDelayedCalls() == []
+
+
+def test_an_event_that_waits_is_taken_at_once_whatever_the_limit(
+    hub: EventHub, clock: Clock
+) -> None:
+    listener = hub.listen()
+    publish(hub, 1)
+    success(listener.get(timeout=0))
+    empty = listener.get(timeout=-1)
+    clock.advance(0)
+    failure(empty, EventTimeoutError)
+
+
 def test_how_many_events_wait_is_known(hub: EventHub) -> None:
     listener = hub.listen()
     assert (len(listener), listener.empty) == (0, True)
@@ -386,22 +428,3 @@ def test_cancelling_who_follows_loses_no_event(hub: EventHub) -> None:
     failure(running, CancelledError)
     publish(hub, 1)
     assert numbers(listener.clear()) == [1]
-
-
-def test_a_get_with_a_time_limit_ends_in_time(hub: EventHub, clock: Clock) -> None:
-    with hub.listen("STOP") as listener:
-        getter = listener.get(timeout=5)
-        clock.advance(4)
-        pending(getter)
-        clock.advance(1)
-        assert failure(getter, EventTimeoutError).value.timeout == 5
-        hub.publish(Event.make("STOP"))
-        assert success(listener.get(timeout=5)).name == "STOP"
-
-
-def test_a_get_that_is_answered_in_time_leaves_no_timer(hub: EventHub, clock: Clock) -> None:
-    with hub.listen("STOP") as listener:
-        getter = listener.get(timeout=5)
-        hub.publish(Event.make("STOP"))
-        assert success(getter).name == "STOP"
-        assert clock.getDelayedCalls() == []

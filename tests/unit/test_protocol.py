@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from support.deferreds import failure, pending, success
 from support.leaks import LoggedErrors
@@ -772,6 +774,19 @@ def test_a_callback_of_the_break_may_disconnect(peer: Peer) -> None:
     peer.say(b"garbage\n")
     peer.close(ConnectionLost())
     failure(closed[0], DeserializationError)
+
+
+def test_a_session_over_tls_leaves_nothing(make_peer: MakePeer, clock: Clock) -> None:
+    @implementer(ISSLTransport)
+    class TLSTransport(StringTransport):
+        pass
+
+    peer = make_peer(transport=TLSTransport()).run()
+    assert clock.getDelayedCalls() != []
+    clock.advance(0)
+    assert still_works(peer)
+    peer.close()
+    assert clock.getDelayedCalls() == []
 
 
 # The log

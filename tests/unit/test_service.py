@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent
@@ -205,6 +206,53 @@ def test_stopping_waits_for_the_port_and_for_the_sessions(
     pending(stopped)
     peer.close()
     success(stopped)
+
+
+def test_stopping_before_the_port_is_open_closes_it_when_it_is(
+    make: MakeService, server: FakeServerEndpoint
+) -> None:
+    service = make(server, accept=True)
+    service.startService()
+    stopped = service.stopService()
+    pending(stopped)
+    assert server.port.closing == []
+    server.open()
+    assert len(server.port.closing) == 1
+    success(stopped)
+
+
+def test_a_port_that_opens_in_several_steps_is_closed(
+    make: MakeService, server: FakeServerEndpoint
+) -> None:
+    listen = server.listen
+    server.listen = lambda factory: succeed(None).addCallback(  # type: ignore[method-assign]
+        lambda _: listen(factory)
+    )
+    service = make(server, accept=True)
+    service.startService()
+    stopped = service.stopService()
+    pending(stopped)
+    server.open()
+    success(stopped)
+    assert len(server.port.closing) == 1
+
+
+@pytest.mark.parametrize("how", ["taken", "cancelled"])
+def test_what_becomes_of_the_listening_deferred_does_not_matter(
+    make: MakeService, server: FakeServerEndpoint, logged_errors: LoggedErrors, how: str
+) -> None:
+    service = make(server, accept=True)
+    service.startService()
+    assert service.listening is not None
+    if how == "cancelled":
+        service.listening.cancel()
+        logged_errors.flush(CancelledError)
+        service.listening.addErrback(lambda _: None)
+    else:
+        service.listening.addCallback(lambda _: "something else")
+        server.open()
+    success(service.stopService())
+    assert len(server.port.closing) == (1 if how == "taken" else 0)
 
 
 def test_nobody_is_taken_while_the_port_closes(

@@ -143,11 +143,13 @@ def test_an_inbound_tap_that_raises_is_passed_over_and_logged_once(
     handle = taps.add_inbound(lambda message: message["no such member"])
     taps.add_inbound(lambda message: seen.append(message) or message)
     assert taps.inbound(MESSAGE) is MESSAGE
-    assert taps.inbound(MESSAGE) is MESSAGE
-    assert seen == [MESSAGE, MESSAGE]
-    assert handle.failures == 2
     (event,) = logged_errors.flush(KeyError)
     assert "raised; its message goes on" in formatEvent(event)
+    assert taps.inbound(MESSAGE) is MESSAGE
+    assert taps.inbound(MESSAGE) is MESSAGE
+    assert logged_errors.flush() == []
+    assert seen == [MESSAGE] * 3
+    assert handle.failures == 3
 
 
 def test_what_an_outbound_tap_raises_is_the_callers() -> None:
