@@ -8,6 +8,7 @@ Every exception that txqmp raises, in one tree::
     ├── InvalidCommandError       (ValueError) the caller's command cannot be sent
     ├── DescriptorError           a file descriptor cannot travel with the command
     ├── TooManyCommandsError      too many commands wait for their turn
+    ├── CommandError              a handler of our server answers with an error (txqmp.server)
     ├── ExecuteError              the peer answered the command with an error
     ├── ExecuteTimeoutError       (TimeoutError) the command's time limit passed
     ├── DisconnectedError         the session ended before the answer came

@@ -312,6 +312,14 @@ def test_cancelling_ends_the_listening_and_closes_what_is_connected(
     assert clock.getDelayedCalls() == []
 
 
+def test_cancelling_while_the_port_opens_is_a_cancel(
+    clock: Clock, server: FakeServerEndpoint
+) -> None:
+    listening = listen(clock, server)
+    listening.cancel()
+    failure(listening, CancelledError)
+
+
 def test_after_a_cancel_nobody_is_taken_any_more(clock: Clock, server: FakeServerEndpoint) -> None:
     server.port.slow = True
     listening = listen(clock, server)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import pytest
 from twisted.internet.task import Clock
@@ -47,6 +49,20 @@ def test_limits_are_frozen_and_named() -> None:
         Timeouts(5)  # type: ignore[misc]
     with pytest.raises(TypeError):
         COMMAND_TIMEOUTS["stop"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "phase", ["connect", "greeting", "negotiation", "command", "slow", "close"]
+)
+@pytest.mark.parametrize("limit", [-1, math.nan])
+def test_a_limit_that_makes_no_sense_is_refused(phase: str, limit: float) -> None:
+    with pytest.raises(ValueError):
+        Timeouts(**{phase: limit})  # type: ignore[arg-type]
+
+
+def test_closing_must_have_a_limit() -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Timeouts(close=None)  # type: ignore[arg-type]
 
 
 class Ringing:
