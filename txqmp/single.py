@@ -87,6 +87,8 @@ async def _listen(reactor: Any, where: Place, name: str, settings: SessionSettin
     factory = QMPClientFactory(reactor, name=name, settings=settings)
     try:
         port: IListeningPort = await endpoint.listen(factory)
+    except CancelledError:
+        raise
     except Exception as error:
         raise ConnectError(f"cannot listen on {where}: {error}") from error
     try:

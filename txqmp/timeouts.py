@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -51,6 +51,11 @@ COMMAND_TIMEOUTS: Mapping[str, float | None] = MappingProxyType(
 """The limits of the commands that are known to be slow, in seconds, by name (fact G6)."""
 
 
+def _limit(_: object, attribute: attrs.Attribute[Any], seconds: Any) -> None:
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"{attribute.name}: a time limit is a number of seconds, not {seconds}")
+
+
 @attrs.frozen(kw_only=True)
 class Timeouts:
     """
@@ -68,13 +73,17 @@ class Timeouts:
     :ivar close: for the peer to take what was written, before the connection is aborted.
     """
 
-    connect: float | None = 10.0
-    greeting: float | None = 10.0
-    negotiation: float | None = 10.0
-    command: float | None = 60.0
+    connect: float | None = attrs.field(default=10.0, validator=_limit)
+    greeting: float | None = attrs.field(default=10.0, validator=_limit)
+    negotiation: float | None = attrs.field(default=10.0, validator=_limit)
+    command: float | None = attrs.field(default=60.0, validator=_limit)
     commands: Mapping[str, float | None] = COMMAND_TIMEOUTS
-    slow: float | None = 10.0
-    close: float = 3.0
+    slow: float | None = attrs.field(default=10.0, validator=_limit)
+    close: float = attrs.field(default=3.0, validator=attrs.validators.ge(0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.slow == 0:
+            raise ValueError("slow: a notice that comes at once comes again and again")
 
     def of(self, command: str, limit: Limit = FROM_TABLE) -> float | None:
         """The limit of a command, in seconds, or ``None``; ``limit`` is what its caller asks."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,9 @@ class Side:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps({"task": task, **parameters}) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
         line = self._process.stdout.readline()
         if not line:
             raise SideError(f"{self.name} {task}: its process ended ({self._process.wait()})")
@@ -88,15 +87,11 @@ def take_turns(
                 with Side(name, path) as side:
                     measured[name].append(side.measure(task, **parameters))
         return measured
-    sides: list[Side] = []
-    try:
-        sides.extend(Side(name, path) for name in names)
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(name, path)) for name in names]
         for number in range(rounds + 1):
             for side in sides:
                 result = side.measure(task, **parameters)
                 if number:
                     measured[side.name].append(result)
-    finally:
-        for side in sides:
-            side.__exit__()
     return measured

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
 
@@ -92,9 +92,16 @@ def row(line: Line) -> str:
     return _row(line.cells())
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def setting(replier: str) -> str:
     """Where and with what it was measured."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("Twisted", "orjson", "qemu.qmp"))
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("Twisted", "orjson", "qemu.qmp"))
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     return (
         f"{platform.python_implementation()} {platform.python_version()}, {packages}\n"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -1085,3 +1087,73 @@ def test_a_callback_at_the_end_may_cancel_the_others(make_table: MakeTable, vict
     table.commands.end(lambda command: command.succeed("end"))
     failure(deferreds.pop(victim), CancelledError)
     assert [success(deferred) for deferred in deferreds.values()] == ["end"]
+
+
+# Whatever happens
+
+ISSUING = ["issue", "issue", "issue", "oob", "descriptor", "nameless", "limited"]
+ENDING = ["reply", "reply", "reply", "refuse", "nameless reply", "cancel", "wait"]
+DEEDS = st.sampled_from([*ISSUING, *ENDING, "drain", "hold"])
+
+
+@given(st.lists(st.tuples(DEEDS, st.integers(0, 1000)), min_size=30), st.integers(1, 3))
+def test_whatever_happens_order_and_window_hold_and_everybody_is_told(
+    deeds: list[tuple[str, int]], window: int
+) -> None:
+    clock = Clock()
+    table = Table(clock, window=window, max_waiting=5, slow=1)
+    deferreds: dict[str, Deferred[Any]] = {}
+    outcomes: dict[str, int] = dict.fromkeys((str(number) for number in range(len(deeds))), 0)
+    descriptors: dict[str, int] = {}
+    answered: set[str] = set()
+
+    def told(_: object, name: str) -> None:
+        outcomes[name] += 1
+
+    for number, (deed, pick) in enumerate(deeds):
+        name = str(number)
+        unanswered = [each for each in table.sender.sent if each not in answered]
+        options: dict[str, Any] = {}
+        if deed == "descriptor":
+            descriptors[name] = options["descriptor"] = os.open(os.devnull, os.O_RDONLY)
+        elif deed == "limited":
+            options["timeout"] = pick % 3
+        elif deed == "oob":
+            options["oob"] = True
+        if deed in ("issue", "oob", "descriptor", "limited"):
+            deferreds[name] = table.issue(name, **options)
+        elif deed == "nameless":
+            deferreds[name] = table.nameless(name)
+        elif deed in ("reply", "refuse") and unanswered:
+            chosen = unanswered[pick % len(unanswered)]
+            if getattr(table, deed)(chosen):
+                answered.add(chosen)
+        elif deed == "nameless reply":
+            table.commands.settle_nameless({"return": 1})
+        elif deed == "cancel" and deferreds:
+            list(deferreds.values())[pick % len(deferreds)].cancel()
+        elif deed == "drain":
+            table.sender.drain()
+        elif deed == "wait":
+            clock.advance(pick % 2)
+        elif deed == "hold":
+            table.sender.then = lambda name, pick=pick: int(name) % 5 != pick % 5
+        if name in deferreds:
+            deferreds[name].addBoth(told, name)
+        assert table.commands.in_flight <= window
+        assert table.commands.waiting <= 5
+        in_flight = [each for each in table.sender.descriptors if each not in answered]
+        assert len(in_flight) <= 1
+    table.sender.then = lambda name: True
+    for _ in deeds:
+        table.sender.drain()
+        for each in table.sender.sent:
+            table.commands.settle_nameless({"return": 1})
+            table.reply(each)
+    assert len(table.commands) == 0
+    in_band = [each for each in table.sender.sent if deeds[int(each)][0] != "oob"]
+    assert in_band == sorted(in_band, key=int)
+    table.commands.end(lambda command: command.succeed(None))
+    assert all(outcomes[name] == 1 for name in deferreds)
+    assert not any(map(is_open, descriptors.values()))
+    assert clock.getDelayedCalls() == []

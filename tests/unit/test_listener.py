@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -270,7 +272,24 @@ def test_what_waits_can_be_taken_after_closing(hub: EventHub) -> None:
     publish(hub, 2)
     assert success(listener.get()).data["n"] == 1
     error = failure(listener.get(), DisconnectedError).value
+    assert isinstance(error, DisconnectedError)
     assert str(error) == "the listener is closed"
+    assert error.expected
+
+
+@pytest.mark.parametrize("how", ["close", "end", "overflow"])
+def test_a_listener_that_is_over_is_forgotten(hub: EventHub, how: str) -> None:
+    listener = hub.listen(limit=1, overflow="fail")
+    seen = weakref.ref(listener)
+    if how == "close":
+        listener.close()
+    elif how == "end":
+        end(hub)
+    else:
+        publish(hub, 1, 2)
+    del listener
+    gc.collect()
+    assert seen() is None
 
 
 def test_a_with_block_closes(hub: EventHub) -> None:

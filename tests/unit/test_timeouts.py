@@ -60,6 +60,11 @@ def test_a_limit_that_makes_no_sense_is_refused(phase: str, limit: float) -> Non
         Timeouts(**{phase: limit})  # type: ignore[arg-type]
 
 
+def test_a_notice_that_comes_at_once_and_again_and_again_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Timeouts(slow=0)
+
+
 def test_closing_must_have_a_limit() -> None:
     with pytest.raises((TypeError, ValueError)):
         Timeouts(close=None)  # type: ignore[arg-type]
