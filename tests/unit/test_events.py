@@ -571,6 +571,22 @@ def test_who_waits_again_in_the_callback_gets_the_next_event(hub: EventHub) -> N
     assert success(again[0]).data["n"] == 2
 
 
+@pytest.mark.parametrize("how", ["event", "timeout", "cancel"])
+def test_a_waiter_that_is_served_is_forgotten(hub: EventHub, clock: Clock, how: str) -> None:
+    waiting = hub.wait_for("STOP", timeout=5)
+    waiting.addErrback(lambda _: None)
+    seen = weakref.ref(waiting)
+    if how == "event":
+        hub.publish(event("STOP"))
+    elif how == "timeout":
+        clock.advance(5)
+    else:
+        waiting.cancel()
+    del waiting
+    gc.collect()
+    assert seen() is None
+
+
 # The end
 
 

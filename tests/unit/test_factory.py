@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -420,6 +422,10 @@ def test_who_cancels_waits_no_more(it: Dialling) -> None:
     gone, kept = it.factory.when_ready(), it.factory.when_ready()
     gone.cancel()
     failure(gone, CancelledError)
+    seen = weakref.ref(gone)
+    del gone
+    gc.collect()
+    assert seen() is None
     it.run()
     success(kept)
 

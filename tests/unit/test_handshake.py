@@ -289,6 +289,7 @@ def test_a_greeting_of_the_wrong_shape_breaks_the_session(peer: Peer, hello: Any
     peer.connect()
     peer.say(hello)
     assert is_broken(peer)
+    assert peer.heard() == []
     peer.close()
     failure(ready, GreetingError)
 
@@ -320,6 +321,7 @@ def test_a_second_greeting_breaks_the_session(peer: Peer) -> None:
     peer.connect()
     peer.say(greeting(), greeting())
     assert is_broken(peer)
+    assert len(peer.heard()) == 1
     peer.close()
     assert "a second greeting" in str(failure(ready, GreetingError).value)
 

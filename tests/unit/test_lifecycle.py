@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from twisted.internet.defer import CancelledError
 
@@ -73,6 +76,21 @@ def test_a_cancelled_waiter_is_not_told() -> None:
     failure(gone, CancelledError)
     life.enter(RUNNING)
     success(kept)
+
+
+@pytest.mark.parametrize("how", ["cancel", "state"])
+def test_who_waits_no_more_is_forgotten(how: str) -> None:
+    life = Lifecycle()
+    waiting = life.when(RUNNING)
+    waiting.addErrback(lambda _: None)
+    seen = weakref.ref(waiting)
+    if how == "cancel":
+        waiting.cancel()
+    else:
+        life.enter(RUNNING)
+    del waiting
+    gc.collect()
+    assert seen() is None
 
 
 def test_at_the_end_who_waits_is_told_each_with_an_error_of_its_own() -> None:

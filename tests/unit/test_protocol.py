@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -400,6 +402,10 @@ def test_all_who_disconnect_are_told(peer: Peer) -> None:
     one, other, gone = (peer.session.disconnect() for _ in range(3))
     gone.cancel()
     failure(gone, CancelledError)
+    seen = weakref.ref(gone)
+    del gone
+    gc.collect()
+    assert seen() is None
     peer.close()
     assert (success(one), success(other)) == (None, None)
     assert success(peer.session.disconnect()) is None
