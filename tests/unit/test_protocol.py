@@ -286,7 +286,10 @@ def test_errors_without_an_id_are_survived_and_told_to_the_hook(peer: Peer) -> N
     problems: list[ProtocolError] = []
     peer.session.add_error_hook(problems.append)
     with capturedLogs() as logs:
-        peer.say(*[{"error": ERROR}] * 1027)
+        peer.say({"error": ERROR})
+    with capturedLogs() as more_logs:
+        peer.say(*[{"error": ERROR}] * 1026)
+    assert more_logs == []
     assert peer.session.parse_errors == 1027
     assert len(problems) == 1027
     assert isinstance(problems[0], ServerParseError)

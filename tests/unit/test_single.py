@@ -65,6 +65,7 @@ def test_a_session_is_given_when_it_is_ready(clock: Clock, endpoint: FakeEndpoin
     assert session is peer.session
     assert session.state is RunState.RUNNING
     assert (session.name, session.settings) == ("vm1", settings)
+    assert session.factory is not None
     peer.close()
 
 
