@@ -8,6 +8,7 @@ time (fact G32), and ids that stay reserved until their late reply has come (fac
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -108,7 +109,7 @@ class PendingCommands:
         self._sender = sender
         self._clock = clock
         self._max_waiting = max_waiting
-        self._slow = slow
+        self._slow = math.inf if slow is None else slow
         self._strict = strict
         self._quit_done = False
         self._prefix = secrets.token_hex(4)
@@ -159,7 +160,6 @@ class PendingCommands:
         name: str,
         text: bytes,
         key: Hashable | None,
-        *,
         oob: bool = False,
         timeout: float | None = None,
         descriptor: int | None = None,
@@ -397,15 +397,13 @@ class PendingCommands:
     def _set_limits(self, command: PendingCommand) -> None:
         now = self._clock.seconds()
         command.since = now
-        command.deadline = None if command.timeout is None else now + command.timeout
-        command.notice_at = None if self._slow is None else now + self._slow
-        self._set_alarm(command)
-
-    def _set_alarm(self, command: PendingCommand) -> None:
-        if command.deadline is not None:
-            self._alarm.set(command.deadline)
-        if command.notice_at is not None:
-            self._alarm.set(command.notice_at)
+        command.notice_at = first = now + self._slow
+        if command.timeout is not None:
+            command.deadline = deadline = now + command.timeout
+            if deadline < first:
+                first = deadline
+        if first < self._alarm.at:  # seldom: most deadlines are later than an older command's
+            self._alarm.set(first)
 
     def _check_limits(self) -> None:
         now = self._clock.seconds()
@@ -415,13 +413,13 @@ class PendingCommands:
         for command in self._all():
             if command._deferred is None:
                 continue
-            if command.deadline is not None and command.deadline <= reached:
+            if command.deadline <= reached:
                 expired.append(command)
                 continue
-            if command.notice_at is not None and command.notice_at <= reached:
+            if command.notice_at <= reached:
                 command.notice_at = now + (now - command.since)
                 slow.append(command)
-            self._set_alarm(command)
+            self._alarm.set(min(command.deadline, command.notice_at))
         for command in slow:
             self._sender.still_waiting(command, now - command.since)
         for command in expired:

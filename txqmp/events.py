@@ -89,9 +89,9 @@ class Subscription:
             raise TypeError(f"cannot call {callback!r}")
         self._hub = hub
         self._callback = callback
-        # Where events go: the callback, or what stands in for it when it takes none.
-        self._receive = callback
         self._where = where
+        # Where events go: the callback, its filter, or what stands in for it when it takes none.
+        self._receive = callback if where is None else self._filter
         self._running = 0
         self.names = names
         self.failures = 0
@@ -124,10 +124,14 @@ class Subscription:
     def _passes(self, event: Event) -> bool:
         if callable(self._where):
             return bool(self._where(event))
-        return contains(event.data, self._where)
+        return self._where is None or contains(event.data, self._where)
 
-    def _drop(self, _: Event) -> None:
-        self.dropped += 1
+    def _filter(self, event: Event) -> Any:
+        return self._callback(event) if self._passes(event) else None
+
+    def _drop(self, event: Event) -> None:
+        if self._passes(event):
+            self.dropped += 1
 
     def _await(self, result: Any, event: Event) -> None:
         if isinstance(result, Coroutine):
@@ -138,7 +142,7 @@ class Subscription:
         def done(outcome: Any) -> None:
             self._running -= 1
             if self.active:
-                self._receive = self._callback
+                self._receive = self._callback if self._where is None else self._filter
             if isinstance(outcome, Failure) and not outcome.check(CancelledError):
                 self._failed(outcome, event)
 
@@ -263,9 +267,8 @@ class EventHub:
             subscriptions = self._route(name)
         for subscription in subscriptions:
             try:
-                if subscription._where is not None and not subscription._passes(event):
-                    continue
-                result = subscription._receive(event)
+                receive = subscription._receive
+                result = receive(event)
             except Exception:
                 subscription._failed(Failure(), event)
                 continue

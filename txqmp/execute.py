@@ -18,8 +18,9 @@ from txqmp.errors import (
     StateError,
 )
 from txqmp.jsontext import Message, UnwritableError, id_key, read_object, write
-from txqmp.lifecycle import RunState
+from txqmp.lifecycle import Lifecycle, RunState
 from txqmp.messages import Command
+from txqmp.output import Output
 from txqmp.settings import SessionSettings
 from txqmp.timeouts import FROM_TABLE, Limit
 
@@ -33,6 +34,8 @@ class HasFileno(Protocol):
 Descriptor = int | HasFileno
 """A file descriptor, or an object that has one."""
 
+_RUNNING = RunState.RUNNING
+
 
 class CommandVerbs:
     """
@@ -45,6 +48,7 @@ class CommandVerbs:
     settings: SessionSettings
     oob_enabled = False
 
+    _lifecycle: Lifecycle
     _pending: PendingCommands
     _end: DisconnectedError | None = None
 
@@ -54,8 +58,8 @@ class CommandVerbs:
         raise NotImplementedError
 
     @property
-    def carries_descriptors(self) -> bool:
-        """Whether file descriptors can be sent."""
+    def output(self) -> Output:
+        """The connection's way out."""
         raise NotImplementedError
 
     def write_bytes(self, data: bytes, descriptor: int | None = None) -> None:
@@ -99,11 +103,11 @@ class CommandVerbs:
             "id": self._pending.next_id(),
         }
         if arguments is not None:
-            if not isinstance(arguments, Mapping):
+            if type(arguments) is not dict and not isinstance(arguments, Mapping):
                 problem = f"{cmd}: the arguments of a command are a mapping, not {arguments!r}"
                 return fail(InvalidCommandError(problem, cmd))
             members["arguments"] = arguments
-        return self._issue(cmd, members, oob=oob, timeout=timeout, fds=fds)
+        return self._issue(cmd, members, oob, timeout, fds)
 
     def execute_msg(
         self,
@@ -125,7 +129,7 @@ class CommandVerbs:
         members = dict(msg)
         if "id" not in members:
             members["id"] = self._pending.next_id()
-        return self._issue(command.name, members, oob=command.oob, timeout=timeout, fds=fds)
+        return self._issue(command.name, members, command.oob, timeout, fds)
 
     @staticmethod
     def make_execute_msg(
@@ -183,14 +187,13 @@ class CommandVerbs:
         self,
         name: str,
         members: dict[str, Any],
-        *,
         oob: bool,
         timeout: Limit,
         fds: Sequence[Descriptor] = (),
         whole: bool = False,
         checked: bool = True,
     ) -> Deferred[Any]:
-        if self.state is not RunState.RUNNING:
+        if self._lifecycle.state is not _RUNNING:
             return fail(self._wrong_state(name))
         if checked:
             if not isinstance(name, str):
@@ -210,22 +213,15 @@ class CommandVerbs:
             if type(key) is not str:
                 # What the peer will see of it, such as a list of a tuple.
                 key = id_key(read_object(text)["id"])
-        return self._pending.issue(
-            name,
-            text,
-            key,
-            oob=oob,
-            timeout=self.settings.timeouts.of(name, timeout),
-            descriptor=descriptor,
-            whole=whole,
-        )
+        limit = self.settings.timeouts.of(name, timeout)
+        return self._pending.issue(name, text, key, oob, limit, descriptor, whole)
 
     def _duplicate(self, name: str, fds: Sequence[Descriptor], oob: bool) -> int:
         if len(fds) > 1:
             raise DescriptorError(f"{name}: QEMU takes one descriptor a command", name)
         if oob:
             raise DescriptorError(f"{name}: no descriptor goes out of band", name)
-        if not self.carries_descriptors:
+        if not self.output.carries_descriptors:
             raise DescriptorError(f"{name}: descriptors travel over UNIX sockets only", name)
         try:
             source = fds[0] if isinstance(fds[0], int) else fds[0].fileno()

@@ -56,7 +56,7 @@ class QMPClientFactory(EventSource, ClientFactory):
 
     :ivar last_error: why the last attempt came to nothing, ``None`` after a success.
     :ivar sessions_begun: how many sessions ran so far.
-    :ivar refused: connections refused because of ``max_sessions``.
+    :ivar refused: connections refused, because of ``max_sessions`` or because it is stopped.
     """
 
     noisy = False
@@ -221,9 +221,8 @@ class QMPClientFactory(EventSource, ClientFactory):
     # What Twisted calls
 
     def buildProtocol(self, addr: IAddress | None) -> QMPProtocol | Refusal | None:
-        if self._stopped:
-            return None
-        if self._max_sessions is not None and len(self._connections) >= self._max_sessions:
+        full = self._max_sessions is not None and len(self._connections) >= self._max_sessions
+        if full or self._stopped:
             self.refused += 1
             return self._refuse()
         session = QMPProtocol(self._reactor, self.settings, self.name, self)

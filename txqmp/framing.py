@@ -1,5 +1,6 @@
 """
-Bytes to objects and back: :class:`JSONLineReceiver`, the only place that writes to a transport.
+Bytes to objects and back: :class:`JSONLineReceiver`, what it writes goes out by
+:mod:`txqmp.output`.
 
 What arrives is cut at line ends and read in linear time, whether it is one huge line in many
 pieces or thousands of lines in one. A message may be spread over several lines
@@ -12,15 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IPullProducer,
-    IReactorTime,
-    ISSLTransport,
-    IUNIXTransport,
-)
+from twisted.internet.interfaces import ITransport
 from twisted.protocols.basic import LineReceiver
-from zope.interface import implementer
 
 from txqmp.errors import (
     DeserializationError,
@@ -29,6 +23,7 @@ from txqmp.errors import (
     UnexpectedTypeError,
 )
 from txqmp.jsontext import Message, without_strings
+from txqmp.output import Output
 from txqmp.taps import Taps
 
 
@@ -56,9 +51,6 @@ class JSONLineReceiver(LineReceiver):
     delimiter = b"\n"
     max_message = DEFAULT_MAX_MESSAGE
 
-    _nudge_clock: IReactorTime | None = None
-    _nudge: IDelayedCall | None = None
-
     def __init__(self) -> None:
         self.paused = False
         self._lines: Iterator[bytes] = _NO_LINES
@@ -70,6 +62,11 @@ class JSONLineReceiver(LineReceiver):
         self._stopped = False
         self._too_long: bytes | None = None
         self._taps: Taps | None = None
+        self._output: Output | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._output = Output(transport)
+        super().makeConnection(transport)
 
     def message_received(self, message: dict[str, Any]) -> None:
         """One object came. An exception from here closes the connection: catch your own."""
@@ -109,6 +106,8 @@ class JSONLineReceiver(LineReceiver):
         if self._reading:
             return
         self._reading = True
+        if self._output is not None:
+            self._output.hold()
         try:
             if data:
                 self._cut(data)
@@ -118,6 +117,8 @@ class JSONLineReceiver(LineReceiver):
                 self._read_lines()
         finally:
             self._reading = False
+            if self._output is not None:
+                self._output.release()
 
     def resumeProducing(self) -> None:
         if not self._stopped:
@@ -171,20 +172,21 @@ class JSONLineReceiver(LineReceiver):
                 except _NOT_JSON:
                     self._read_irregular(line)
                 else:
-                    if type(message) is not dict:
-                        self._fail(UnexpectedTypeError(message))
-                    elif self._taps is None:
+                    if type(message) is dict and self._taps is None:
                         received(message)
                     else:
-                        self._received_tapped(message)
+                        self._received(message)
             if self.paused:
                 break
         else:
             if self._too_long is not None:
                 self._fail(MessageTooLongError(self.max_message, self._too_long))
 
-    def _received_tapped(self, message: dict[str, Any]) -> None:
-        passed = self.taps.inbound(Message.adopt(message))
+    def _received(self, value: Any) -> None:
+        if type(value) is not dict:
+            self._fail(UnexpectedTypeError(value))
+            return
+        passed = self.taps.inbound(Message.adopt(value))
         if passed is not None:
             self.message_received(passed.members)
 
@@ -202,10 +204,7 @@ class JSONLineReceiver(LineReceiver):
             else:
                 self._fail(DeserializationError(f"not a JSON object ({error.msg})", line))
             return
-        if type(message) is not dict:
-            self._fail(UnexpectedTypeError(message))
-        else:
-            self._received_tapped(message)
+        self._received(message)
 
     def _continue_spread(self, line: bytes) -> None:
         spread = self._spread
@@ -224,7 +223,7 @@ class JSONLineReceiver(LineReceiver):
             except _NOT_JSON as error:
                 self._fail(DeserializationError(f"not a JSON object ({error.msg})", whole))
             else:
-                self._received_tapped(message)
+                self._received(message)
 
     def _fail(self, error: ProtocolError) -> None:
         self.stop_reading()
@@ -252,77 +251,18 @@ class JSONLineReceiver(LineReceiver):
 
     def write_bytes(self, data: bytes, descriptor: int | None = None) -> None:
         """Write bytes as they are, past the taps."""
-        transport: Any = self.transport
-        if transport is None:
-            return
-        if descriptor is not None:
-            transport.sendFileDescriptor(descriptor)
-        transport.write(data)
-        if self._nudge_clock is not None and self._nudge is None:
-            self._nudge = self._nudge_clock.callLater(0, self._nudge_peer)
-
-    def nudge_over_tls(self, clock: IReactorTime) -> None:
-        """
-        If the connection is TLS, follow what is written with a record of one byte.
-
-        QEMU (7.2) reads its monitor byte by byte, and waits for the socket before each: the rest
-        of a record, which TLS has decrypted, it takes only while more is to come.
-        """
-        if ISSLTransport.providedBy(self.transport):
-            self._nudge_clock = clock
-
-    def stop_nudging(self) -> None:
-        """The connection is closed."""
-        self._nudge_clock = None
-        nudge, self._nudge = self._nudge, None
-        if nudge is not None:
-            nudge.cancel()
-
-    def _nudge_peer(self) -> None:
-        # Twisted gathers what is written in one turn into one record; this is the next turn.
-        self._nudge = None
-        transport: Any = self.transport
-        transport.write(b"\n")
-
-    @property
-    def carries_descriptors(self) -> bool:
-        """Whether file descriptors can be sent: only over a UNIX socket."""
-        return bool(IUNIXTransport.providedBy(self.transport))
+        if self._output is not None:
+            self._output.write(data, descriptor)
 
     def call_when_drained(self, callback: Callable[[], None]) -> None:
-        """
-        Call back from the reactor when all that was written has left the transport's buffer.
+        """:meth:`Output.call_when_drained() <txqmp.output.Output.call_when_drained>`."""
+        self.output.call_when_drained(callback)
 
-        Twisted attaches a descriptor to the front of what is buffered (fact G33), so one that is
-        to travel with its own command must find the buffer empty. One caller at a time.
-        """
-        transport: Any = self.transport
-        drain = _Drain(transport, callback)
-        transport.registerProducer(drain, False)
-        drain.armed = True
-        # The space between two messages: it makes sure that there is something to drain.
-        transport.write(b"\n")
-
-
-@implementer(IPullProducer)
-class _Drain:
-    """Told by the transport when its buffer is empty; it tells that once."""
-
-    __slots__ = ("_callback", "_transport", "armed")
-
-    def __init__(self, transport: Any, callback: Callable[[], None]) -> None:
-        self._transport = transport
-        self._callback = callback
-        self.armed = False
-
-    def resumeProducing(self) -> None:
-        if self.armed:
-            self.armed = False
-            self._transport.unregisterProducer()
-            self._callback()
-
-    def stopProducing(self) -> None:
-        self.armed = False
+    @property
+    def output(self) -> Output:
+        """The connection's way out; there is one as soon as the connection is made."""
+        assert self._output is not None, "not connected"
+        return self._output
 
 
 class _SpreadMessage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -61,8 +62,8 @@ class PendingCommand:
         self.sent = False
         self.number = -1
         self.since = 0.0
-        self.deadline: float | None = None
-        self.notice_at: float | None = None
+        self.deadline = math.inf
+        self.notice_at = math.inf
 
     @property
     def abandoned(self) -> bool:

@@ -169,7 +169,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def connectionMade(self) -> None:
         if self._owner is not None:
             self._owner.session_connected(self)
-        self.nudge_over_tls(self._clock)
+        self.output.nudge_over_tls(self._clock)
         self._handshake = Handshake(
             self.settings, self._clock, self._pending, self._ready, self._break
         )
@@ -196,14 +196,15 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def message_received(self, message: dict[str, Any]) -> None:
         if "event" in message:
             try:
-                event = self._read_event(message)
+                read = self._read_event
+                event = read(message)
             except ObjectTypeError as error:
                 self._drop_malformed(error)
                 return
-            if self._handshake is not None:
+            if self._handshake is None:
+                self.events.publish(event)
+            else:
                 self._handshake.keep(event)
-                return
-            self.events.publish(event)
         elif self._handshake is not None:
             self._handshake.received(message)
         elif "return" in message or "error" in message:
@@ -315,8 +316,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
             self._closing = self._clock.callLater(
                 self.settings.timeouts.close, self._closing_too_late
             )
-            assert self.transport is not None
-            self.transport.loseConnection()
+            self.output.close()
         return closed
 
     def abort(self) -> None:
@@ -379,7 +379,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.cancel()
-        self.stop_nudging()
+        self.output.stop_nudging()
         end = self._end = self._describe_end(reason)
         self.stop_reading()
         told: QMPError = end

@@ -47,12 +47,17 @@ DEFAULT_BACKOFF = Backoff()
 """What holds where nothing is chosen."""
 
 
+SETTLED = 1.0
+"""How long a session lasts, in seconds, if nothing is wrong with it from the start."""
+
+
 class Redialler:
     """
     Dials until a session is there, and again when it is gone.
 
     What counts is whether a session ran: a peer that accepts and says nothing is a failed attempt
-    like one that refuses.
+    like one that refuses. Sessions that end within :data:`SETTLED` seconds are dialled for more and
+    more slowly too: what ended one may end the next.
 
     :param clock: where the waits come from.
     :param dial: makes one attempt; its end is told by :meth:`succeeded`, :meth:`failed` or
@@ -60,6 +65,7 @@ class Redialler:
     :param backoff: how long to wait; ``None`` to dial once only.
 
     :ivar failures: attempts that failed since the last session ran.
+    :ivar short: sessions in a row that did not last.
     """
 
     def __init__(
@@ -70,15 +76,20 @@ class Redialler:
         self._backoff = backoff
         self._next: IDelayedCall | None = None
         self._stopped = False
+        self._began = 0.0
         self.failures = 0
+        self.short = 0
 
     def succeeded(self) -> None:
         """A session runs."""
+        self._began = self._clock.seconds()
         self.failures = 0
 
     def lost(self) -> None:
-        """A session that ran is gone: dial after the shortest wait."""
-        self._dial_later(1)
+        """A session that ran is gone: dial after the shortest wait, unless that happens often."""
+        lasted = self._clock.seconds() - self._began
+        self.short = self.short + 1 if lasted < SETTLED else 0
+        self._dial_later(max(1, self.short))
 
     def failed(self) -> None:
         """An attempt came to nothing: dial after a longer wait than the last time."""

@@ -9,6 +9,7 @@ slow, and every call can set its own.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -100,35 +101,39 @@ class Alarm:
     :param clock: where the time comes from.
     :param ring: called when a deadline has come; it sets the alarm for what is left.
 
+    :ivar at: when it rings, by the clock; infinity where no deadline is set.
     :cvar GRAIN: a deadline has come when it is no further off than this, in seconds.
     """
 
-    __slots__ = ("_at", "_call", "_clock", "_ring")
+    __slots__ = ("_call", "_clock", "_ring", "at")
 
     GRAIN = 1e-6
 
     def __init__(self, clock: IReactorTime, ring: Callable[[], None]) -> None:
         self._clock = clock
         self._ring = ring
-        self._at = 0.0
         self._call: IDelayedCall | None = None
+        self.at = math.inf
 
     def set(self, deadline: float) -> None:
         """Ring at this time of the clock, or earlier where an earlier deadline was set."""
+        if deadline >= self.at:
+            return
+        self.at = deadline
+        wait = max(0.0, deadline - self._clock.seconds())
         if self._call is None:
-            self._at = deadline
-            wait = max(0.0, deadline - self._clock.seconds())
             self._call = self._clock.callLater(wait, self._now)
-        elif deadline < self._at:
-            self._at = deadline
-            self._call.reset(max(0.0, deadline - self._clock.seconds()))
+        else:
+            self._call.reset(wait)
 
     def cancel(self) -> None:
         """Forget all deadlines."""
         call, self._call = self._call, None
+        self.at = math.inf
         if call is not None:
             call.cancel()
 
     def _now(self) -> None:
         self._call = None
+        self.at = math.inf
         self._ring()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,13 +71,15 @@ def real_qemu(directory: str) -> Iterator[str | None]:
         yield None
         return
     path = os.path.join(directory, "qemu.sock")
-    options = ["-machine", "none", "-nodefaults", "-display", "none"]
-    process = subprocess.Popen([program, *options, "-qmp", f"unix:{path},server=on,wait=off"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        number = listening.fileno()
+        options = ["-machine", "none", "-nodefaults", "-display", "none"]
+        options += ["-chardev", f"socket,id=qmp,fd={number},server=on,wait=off"]
+        options += ["-mon", "chardev=qmp,mode=control"]
+        process = subprocess.Popen([program, *options], pass_fds=[number])
     try:
-        while not os.path.exists(path):
-            if process.poll() is not None:
-                raise RuntimeError(f"{program} did not start")
-            time.sleep(0.01)
         yield path
     finally:
         process.kill()

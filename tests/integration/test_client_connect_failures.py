@@ -143,7 +143,7 @@ async def test_reset_while_negotiating(qemu: RealQEMU, dial: Dial) -> None:
         def stop() -> None:
             qemu.pause()
             wait_stopped(qemu.pid)
-            session.call_when_drained(qemu.kill)
+            reactor.callLater(0, qemu.kill)  # when the command is written
 
         before_command("qmp_capabilities", stop)(session)
 

@@ -9,15 +9,13 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from txqmp.jsonstream import InputError, JSONStream, ParsedValue
+from txqmp.server.jsonstream import InputError, JSONStream, ParsedValue
 
 
 NOT_AN_OBJECT = "QMP input must be a JSON object"
@@ -28,36 +26,27 @@ class Monitor:
     A QEMU and a session with its monitor.
 
     :param program: QEMU's path.
-    :param path: where to put the socket.
     """
 
-    def __init__(self, program: str, path: Path) -> None:
-        arguments = ["-machine", "none", "-display", "none", "-nodefaults"]
-        arguments += ["-qmp", f"unix:{path},server=on,wait=off"]
-        self._process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL)
-        self._socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, program: str) -> None:
+        self._socket, theirs = socket.socketpair()
         self._socket.settimeout(30)
+        arguments = ["-machine", "none", "-display", "none", "-nodefaults"]
+        arguments += ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}"]
+        arguments += ["-mon", "chardev=qmp,mode=control"]
+        with theirs:
+            self._process = subprocess.Popen(
+                [program, *arguments], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            )
+        self._lines = self._socket.makefile("rb")
+        self._count = 0
         try:
-            self._connect(str(path))
+            assert b"QMP" in self._lines.readline()
+            self._socket.sendall(b'{"execute":"qmp_capabilities"}')
+            assert b"return" in self._lines.readline()
         except BaseException:
             self.close()
             raise
-        self._count = 0
-
-    def _connect(self, path: str) -> None:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                self._socket.connect(path)
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                assert self._process.poll() is None, "QEMU ended"
-                assert time.monotonic() < deadline, "QEMU does not listen"
-                time.sleep(0.02)
-        self._lines = self._socket.makefile("rb")
-        assert b"QMP" in self._lines.readline()
-        self._socket.sendall(b'{"execute":"qmp_capabilities"}')
-        assert b"return" in self._lines.readline()
 
     def close(self) -> None:
         self._socket.close()
@@ -86,7 +75,7 @@ class Monitor:
 
 
 @pytest.fixture(scope="module")
-def qemu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
+def qemu() -> Iterator[Monitor]:
     machines = ("x86_64", "aarch64", "i386", "arm", "riscv64", "ppc64", "s390x")
     found = (shutil.which(f"qemu-system-{machine}") for machine in machines)
     program = next(filter(None, found), None)
@@ -94,7 +83,7 @@ def qemu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
         if os.environ.get("TXQMP_REQUIRE_REAL") == "1":
             pytest.fail("no qemu-system-* is installed, and TXQMP_REQUIRE_REAL=1 is set")
         pytest.skip("no qemu-system-* is installed")
-    monitor = Monitor(program, tmp_path_factory.mktemp("q") / "qmp")
+    monitor = Monitor(program)
     yield monitor
     monitor.close()
 

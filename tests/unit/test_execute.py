@@ -848,6 +848,6 @@ def test_the_verbs_need_a_session_below_them() -> None:
     with pytest.raises(NotImplementedError):
         verbs.state  # noqa: B018
     with pytest.raises(NotImplementedError):
-        verbs.carries_descriptors  # noqa: B018
+        verbs.output  # noqa: B018
     with pytest.raises(NotImplementedError):
         verbs.write_bytes(b"")

@@ -295,6 +295,7 @@ def test_a_lost_session_is_dialled_again_after_the_shortest_wait(it: Dialling) -
     for number in range(3):
         peer = it.run()
         assert it.factory.last_error is None
+        it.clock.advance(1)
         peer.close(ConnectionLost())
         session, error = it.news("lost")[number]
         assert session is peer.session
@@ -482,6 +483,7 @@ def test_who_loses_a_command_and_waits_again_gets_the_next_session(it: Dialling)
     lost = []
     for _ in range(3):
         lost.append(it.run())
+        it.clock.advance(1)
         lost[-1].close()
         it.clock.advance(1)
     answer_all(it.run(), 5)
@@ -917,7 +919,9 @@ def _refused() -> Failure:
 def test_a_connector_is_dialled_again_after_a_session(connector: FakeConnector) -> None:
     it = of(connector)
     for number in range(1, 4):
-        connector.close(connector.run())
+        peer = connector.run()
+        it.clock.advance(1)
+        connector.close(peer)
         it.clock.advance(1)
         assert connector.attempts == number + 1
 

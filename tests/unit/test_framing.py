@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.interfaces import ISSLTransport
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from zope.interface import implementer
 
 from support.leaks import LoggedErrors
-from support.transports import DescriptorTransport, identity
 from txqmp import framing
 from txqmp.errors import (
     DeserializationError,
@@ -598,43 +594,6 @@ def test_what_an_outbound_tap_raises_is_the_callers_and_nothing_is_written() -> 
 # Writing
 
 
-@implementer(ISSLTransport)
-class TLSTransport(StringTransport):
-    """A TLS connection's transport, as far as anybody asks."""
-
-
-def test_over_tls_what_is_written_is_followed_by_a_byte_in_the_next_turn(clock: Clock) -> None:
-    receiver = connected(transport=TLSTransport())
-    receiver.nudge_over_tls(clock)
-    for _ in range(2):
-        receiver.transport.clear()
-        receiver.send(b'{"a":1}')
-        receiver.write_bytes(b'{"b":1}\n')
-        assert receiver.transport.value() == b'{"a":1}\n{"b":1}\n'
-        clock.advance(0)
-        assert receiver.transport.value() == b'{"a":1}\n{"b":1}\n\n'
-        assert clock.getDelayedCalls() == []
-
-
-def test_over_other_transports_nothing_follows(clock: Clock) -> None:
-    receiver = connected()
-    receiver.nudge_over_tls(clock)
-    receiver.send(b'{"a":1}')
-    assert clock.getDelayedCalls() == []
-
-
-def test_nothing_follows_after_the_end_of_a_tls_connection(clock: Clock) -> None:
-    receiver = connected(transport=TLSTransport())
-    receiver.nudge_over_tls(clock)
-    receiver.stop_nudging()
-    receiver.nudge_over_tls(clock)
-    receiver.send(b'{"a":1}')
-    receiver.stop_nudging()
-    assert clock.getDelayedCalls() == []
-    receiver.send(b'{"b":1}')
-    assert clock.getDelayedCalls() == []
-
-
 def test_a_message_is_sent_as_a_line() -> None:
     receiver = connected()
     assert receiver.send(b'{"a":1}') is True
@@ -650,82 +609,3 @@ def test_bytes_go_past_the_taps() -> None:
 
 def test_nothing_is_written_before_there_is_a_connection() -> None:
     Receiver().write_bytes(b"x")
-
-
-def test_only_a_unix_socket_carries_descriptors() -> None:
-    assert connected(transport=DescriptorTransport()).carries_descriptors
-    assert not connected().carries_descriptors
-    assert not Receiver().carries_descriptors
-
-
-def test_a_descriptor_goes_with_the_first_byte_of_its_message() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    receiver.send(b'{"a":1}')
-    transport.flush()
-    receiver.send(b'{"b":2}', 0)
-    transport.flush()
-    assert transport.travelled == [({"b": 2}, identity(0))]
-
-
-def test_the_drained_callback_comes_once_when_all_that_was_written_has_gone() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    told: list[bytes] = []
-    receiver.send(b'{"a":1}')
-    receiver.call_when_drained(lambda: told.append(transport.value()))
-    assert told == []
-    transport.flush(3)
-    assert told == []
-    transport.flush()
-    assert told == [b'{"a":1}\n\n']
-    receiver.send(b'{"b":1}')
-    transport.flush()
-    assert len(told) == 1
-
-
-def test_the_drained_callback_comes_for_an_empty_buffer_too() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    told: list[str] = []
-    receiver.call_when_drained(lambda: told.append("drained"))
-    assert told == []
-    transport.flush()
-    assert told == ["drained"]
-    assert transport.value().strip() == b""
-
-
-def test_a_descriptor_that_is_sent_when_drained_goes_with_its_own_message() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    receiver.send(b'{"before":1}')
-    receiver.call_when_drained(lambda: receiver.send(b'{"own":1}', 0) and None)
-    receiver.send(b'{"between":1}')
-    transport.flush()
-    assert transport.travelled == [({"own": 1}, identity(0))]
-
-
-def test_it_can_be_drained_again_and_again() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    told: list[int] = []
-
-    def again() -> None:
-        told.append(len(told))
-        if len(told) < 3:
-            receiver.call_when_drained(again)
-
-    receiver.call_when_drained(again)
-    transport.flush()
-    assert told == [0, 1, 2]
-
-
-def test_nobody_is_told_that_a_lost_connection_is_drained() -> None:
-    transport = DescriptorTransport()
-    receiver = connected(transport=transport)
-    told: list[str] = []
-    receiver.call_when_drained(lambda: told.append("drained"))
-    producer = transport.producer
-    transport.lose()
-    producer.resumeProducing()
-    assert told == []

@@ -18,7 +18,7 @@ from support.leaks import LoggedErrors
 from txqmp.fleet import Fleet
 from txqmp.monitor import demo
 from txqmp.monitor.demo import DemoService, RealDemoVM, SimulatedDemoVM, find_qemu
-from txqmp.server_commands import CommandError
+from txqmp.server.commands import CommandError
 from txqmp.testing import MemoryEndpoint, Pump, SimulatedVM
 
 

@@ -106,6 +106,20 @@ def test_after_a_session_the_waits_begin_anew(clock: Clock) -> None:
     assert it.dialled == [start + 1, start + 2]
 
 
+def test_sessions_that_do_not_last_are_dialled_for_ever_more_slowly(clock: Clock) -> None:
+    it = Dialling(clock, BACKOFF)
+    waits = []
+    for lasted in (0, 0.5, 0.75, 1, 100, 0, 0):
+        it.redialler.succeeded()
+        clock.advance(lasted)
+        it.redialler.lost()
+        (call,) = clock.getDelayedCalls()
+        waits.append(call.getTime() - clock.seconds())
+        clock.advance(waits[-1])
+    assert waits == [1, 2, 4, 1, 1, 1, 2]
+    assert len(it.dialled) == 7
+
+
 def test_a_wait_that_has_begun_is_not_lengthened(clock: Clock) -> None:
     it = Dialling(clock, BACKOFF)
     it.redialler.failed()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import pytest
 
-from txqmp.server_commands import Call, CommandError, CommandTable, Kind, RegisteredCommand, kind_of
+from txqmp.server.commands import Call, CommandError, CommandTable, Kind, RegisteredCommand, kind_of
 
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from txqmp.jsontext import UnwritableError
-from txqmp.server_output import BoundedOutput, ReceivedDescriptors, encode
+from txqmp.server.output import BoundedOutput, ReceivedDescriptors, encode
 from txqmp.testing import MemoryTransport
 
 

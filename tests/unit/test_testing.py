@@ -642,9 +642,7 @@ def test_demo(session: Session, vm: SimulatedVM, clock: Clock) -> None:
     assert not any("LoopingCall" in str(call) for call in clock.getDelayedCalls())
 
 
-def test_a_demo_that_fails(
-    session: Session, vm: SimulatedVM, logged_errors: LoggedErrors
-) -> None:
+def test_a_demo_that_fails(session: Session, vm: SimulatedVM, logged_errors: LoggedErrors) -> None:
     vm.run_demo()
     vm.pause = lambda: 1 / 0  # type: ignore[assignment, method-assign]
     session.pump.advance(50)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from txqmp.server import QMPServerFactory
-from txqmp.server_commands import Call, CommandError
+from txqmp.server.commands import Call, CommandError
 
 
 def identity(descriptor: int) -> tuple[int, int]:

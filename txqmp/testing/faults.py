@@ -27,7 +27,7 @@ import attrs
 import orjson
 
 from txqmp.messages import Event
-from txqmp.server_client import Sent
+from txqmp.server.protocol import Sent
 from txqmp.testing.steps import (
     IDLESS_ERROR,
     Close,

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from txqmp.server_commands import Call, Handler
+from txqmp.server.commands import Call, Handler
 
 
 class Hold:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from twisted.internet.interfaces import IDelayedCall
 
 from txqmp.server import QMPServerFactory
-from txqmp.server_commands import Call, CommandError
+from txqmp.server.commands import Call, CommandError
 
 
 JobType = Literal["mirror", "backup", "stream", "commit"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.python.failure import Failure
 
-from txqmp.server_client import NO_REASON, QMPServerProtocol, Sent
+from txqmp.server.protocol import NO_REASON, QMPServerProtocol, Sent
 from txqmp.testing.faults import Outgoing, apply
 from txqmp.testing.steps import Close, Player, Reset, reset_when_sent
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from txqmp.server_commands import Kind, RegisteredCommand
+from txqmp.server.commands import Kind, RegisteredCommand
 
 
 REAL_SIZE = 206_999

@@ -21,8 +21,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txqmp.jsonstream import JSONStream, ParsedValue
-from txqmp.server_output import ReceivedDescriptors
+from txqmp.server.jsonstream import JSONStream, ParsedValue
+from txqmp.server.output import ReceivedDescriptors
 from txqmp.testing.steps import Close, Player, Reset, Step, reset_when_sent
 
 

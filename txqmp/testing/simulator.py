@@ -25,8 +25,8 @@ import attrs
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 from txqmp.server import QMPServerFactory
-from txqmp.server_client import QMPServerProtocol
-from txqmp.server_commands import Call, CommandError, Handler, RegisteredCommand
+from txqmp.server.commands import Call, CommandError, Handler, RegisteredCommand
+from txqmp.server.protocol import QMPServerProtocol
 from txqmp.testing.demo import Demo
 from txqmp.testing.descriptors import SimulatedDescriptors
 from txqmp.testing.faults import Fault

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTim
 from zope.interface import implementer
 
 from txqmp.messages import Event
-from txqmp.server_output import encode
+from txqmp.server.output import encode
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from typing import Final
 
 import orjson
 
-from txqmp.jsondialect import (
+from txqmp.server.jsondialect import (
     DIGITS,
     ERROR,
     LETTERS,

@@ -1,22 +1,4 @@
-"""
-The other end of the wire: :class:`QMPServerFactory`, a QMP server.
-
-::
-
-    factory = QMPServerFactory(reactor)
-
-    @factory.command("set-level")
-    def set_level(call, level: int, unit: str = "dB"):
-        if level > 11:
-            raise CommandError("Parameter 'level' expects a value between 0 and 11")
-        factory.send_event("LEVEL_CHANGED", {"level": level})
-
-    UNIXServerEndpoint(reactor, "/run/amplifier.sock", mode=0o600).listen(factory)
-
-What a client sends is read as a stream of JSON values, with or without line ends (fact G15), and
-what is wrong with it is answered in QEMU's words, in QEMU's order. Where a command has two faults
-that QEMU finds in the order of its hash table, the first in the text is reported.
-"""
+"""A QMP server, for as many clients as come: :class:`QMPServerFactory`."""
 
 from __future__ import annotations
 
@@ -31,8 +13,7 @@ from twisted.logger import Logger
 
 from txqmp.framing import DEFAULT_MAX_MESSAGE
 from txqmp.messages import Event
-from txqmp.server_client import QMPServerProtocol
-from txqmp.server_commands import (
+from txqmp.server.commands import (
     NEGOTIATE,
     Argument,
     Call,
@@ -42,7 +23,8 @@ from txqmp.server_commands import (
     Kind,
     RegisteredCommand,
 )
-from txqmp.server_output import encode
+from txqmp.server.output import encode
+from txqmp.server.protocol import QMPServerProtocol
 
 
 DEFAULT_MAX_OUTPUT = 16 << 20
@@ -139,7 +121,7 @@ class QMPServerFactory(Factory):
 
     def register(self, name: str, handler: Handler, *, oob: bool = False) -> None:
         """
-        :meth:`txqmp.server_commands.CommandTable.register`.
+        :meth:`txqmp.server.commands.CommandTable.register`.
 
         :raises ValueError: the name is ``qmp_capabilities``, which the server runs itself.
         """
@@ -251,13 +233,3 @@ class QMPServerFactory(Factory):
             self.refused += 1
             return None
         return self.client_class(self)
-
-
-__all__ = [
-    "Call",
-    "CommandError",
-    "CommandTable",
-    "Handler",
-    "QMPServerFactory",
-    "QMPServerProtocol",
-]

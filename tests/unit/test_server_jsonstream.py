@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txqmp import jsonstream
-from txqmp.jsonstream import InputError, JSONStream, ParsedValue
+from txqmp.server import jsonstream
+from txqmp.server.jsonstream import InputError, JSONStream, ParsedValue
 
 
 EXPECTING = "JSON parse error, expecting value"

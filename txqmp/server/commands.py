@@ -20,7 +20,7 @@ from txqmp.errors import QMPError
 
 
 if TYPE_CHECKING:
-    from txqmp.server import QMPServerProtocol
+    from txqmp.server.protocol import QMPServerProtocol
 
 
 NEGOTIATE = "qmp_capabilities"

@@ -20,15 +20,15 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txqmp.jsonstream import InputError, JSONStream, ParsedValue
 from txqmp.jsontext import UnwritableError
 from txqmp.messages import NO_ID
-from txqmp.server_commands import NEGOTIATE, Call, CommandError, RegisteredCommand
-from txqmp.server_output import BoundedOutput, ReceivedDescriptors, encode
+from txqmp.server.commands import NEGOTIATE, Call, CommandError, RegisteredCommand
+from txqmp.server.jsonstream import InputError, JSONStream, ParsedValue
+from txqmp.server.output import BoundedOutput, ReceivedDescriptors, encode
 
 
 if TYPE_CHECKING:
-    from txqmp.server import QMPServerFactory
+    from txqmp.server.factory import QMPServerFactory
 
 
 QUEUE_LIMIT = 8
@@ -186,7 +186,7 @@ class QMPServerProtocol(Protocol):
             self._descriptors.add(descriptor)
 
     def take_descriptor(self) -> int | None:
-        """For :meth:`~txqmp.server_commands.Call.take_descriptor`."""
+        """For :meth:`~txqmp.server.commands.Call.take_descriptor`."""
         return self._descriptors.take()
 
     def dataReceived(self, data: bytes) -> None:

@@ -20,7 +20,7 @@ from support.deferreds import pending, success
 from support.leaks import LoggedErrors
 from txqmp.messages import NO_ID, Event
 from txqmp.server import Call, CommandError, QMPServerFactory, QMPServerProtocol
-from txqmp.server_client import OOB_LIMIT, QUEUE_LIMIT
+from txqmp.server.protocol import OOB_LIMIT, QUEUE_LIMIT
 from txqmp.testing import MemoryTransport
 
 
@@ -198,9 +198,7 @@ def test_a_stream_and_not_lines(factory: QMPServerFactory) -> None:
         {"return": {}, "id": 3},
     ]
     text = json.dumps(run("echo", "x", value=[1, {"a": None}]), indent=4).encode()
-    assert client.ask(text.replace(b"\n", b"\r\n")) == [
-        {"return": [1, {"a": None}], "id": "x"}
-    ]
+    assert client.ask(text.replace(b"\n", b"\r\n")) == [{"return": [1, {"a": None}], "id": "x"}]
     replies = [client.ask(bytes([byte])) for byte in text]
     assert replies[-1] == [{"return": [1, {"a": None}], "id": "x"}]
     assert not any(replies[:-1])
@@ -250,9 +248,7 @@ def test_malformed_out_of_band(factory: QMPServerFactory, waiting: Waiting) -> N
     assert client.ask(run_oob("echo")) == [error("The command echo does not support OOB")]
     words = "QMP input member 'execute' clashes with 'exec-oob'"
     assert client.ask({"exec-oob": "wait-oob", "execute": "echo"}) == [error(words)]
-    assert client.ask({"exec-oob": None}) == [
-        error("QMP input member 'exec-oob' must be a string")
-    ]
+    assert client.ask({"exec-oob": None}) == [error("QMP input member 'exec-oob' must be a string")]
 
 
 # Replies
