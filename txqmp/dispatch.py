@@ -398,10 +398,9 @@ class PendingCommands:
         now = self._clock.seconds()
         command.since = now
         command.notice_at = first = now + self._slow
-        if command.timeout is not None:
-            command.deadline = deadline = now + command.timeout
-            if deadline < first:
-                first = deadline
+        command.deadline = now + command.timeout if command.timeout is not None else math.inf
+        if command.deadline < first:
+            first = command.deadline
         if first < self._alarm.at:  # seldom: most deadlines are later than an older command's
             self._alarm.set(first)
 

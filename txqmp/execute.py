@@ -62,7 +62,7 @@ class CommandVerbs:
         """The connection's way out."""
         raise NotImplementedError
 
-    def write_bytes(self, data: bytes, descriptor: int | None = None) -> None:
+    def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are."""
         raise NotImplementedError
 

@@ -246,13 +246,14 @@ class JSONLineReceiver(LineReceiver):
             if message is None:
                 return False
             text = bytes(message)
-        self.write_bytes(text + b"\n", descriptor)
+        if self._output is not None:
+            self._output.write(text + b"\n", descriptor)
         return True
 
-    def write_bytes(self, data: bytes, descriptor: int | None = None) -> None:
+    def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are, past the taps."""
         if self._output is not None:
-            self._output.write(data, descriptor)
+            self._output.write(data)
 
     def call_when_drained(self, callback: Callable[[], None]) -> None:
         """:meth:`Output.call_when_drained() <txqmp.output.Output.call_when_drained>`."""

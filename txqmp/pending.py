@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -20,6 +19,10 @@ class PendingCommand:
     :ivar oob: whether it overtakes.
     :ivar sent: whether it was written.
     :ivar abandoned: whether the caller has gone, by cancelling or by a timeout.
+    :ivar number: its place in the order of the calls; this and the times are set by who issues it.
+    :ivar since: when it was issued, by the clock.
+    :ivar deadline: when its time is up; infinity for never.
+    :ivar notice_at: when to say that it still waits.
     """
 
     __slots__ = (
@@ -38,6 +41,11 @@ class PendingCommand:
         "timeout",
         "whole",
     )
+
+    number: int
+    since: float
+    deadline: float
+    notice_at: float
 
     def __init__(
         self,
@@ -60,10 +68,6 @@ class PendingCommand:
         self.descriptor = descriptor
         self.whole = whole
         self.sent = False
-        self.number = -1
-        self.since = 0.0
-        self.deadline = math.inf
-        self.notice_at = math.inf
 
     @property
     def abandoned(self) -> bool:

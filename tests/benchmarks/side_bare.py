@@ -102,3 +102,15 @@ class Tasks:
             raise RuntimeError(f"{qmp.events} of {count} events came")
         await qmp.disconnect()
         return taken
+
+    async def commands(self, connections: int, count: int) -> Taken:
+        """Some commands on each of many connections."""
+        sessions = [await self._connect() for _ in range(connections)]
+
+        async def call(qmp: BareQMP) -> None:
+            for _ in range(count):
+                await qmp.execute("query-status")
+
+        watch = Stopwatch()
+        await gatherResults([Deferred.fromCoroutine(call(qmp)) for qmp in sessions])
+        return watch.read()
