@@ -21,7 +21,7 @@ author = "the txqmp maintainers"
 copyright = author
 release = version = re.findall(r'^version = "(.+)"$', _PYPROJECT, re.MULTILINE)[0]
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # The build needs no network, so what belongs to others is not linked.

@@ -1,0 +1,214 @@
+"""What a reactor answers with: what its owner is to do, or may want to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from txqmp.frames.errors import FrameProtocolError
+from txqmp.frames.link.words import Terms
+from txqmp.frames.sources import FrameSource
+from txqmp.frames.text import TextAtom
+
+
+@attrs.frozen
+class Nothing:
+    """There is nothing to do."""
+
+
+@attrs.frozen
+class WantFrame:
+    """
+    More frames are needed.
+
+    :ivar state: what the server is doing: ``"command-receiving"`` or ``"idle"``.
+    """
+
+    state: str
+
+
+@attrs.frozen
+class SendFrames:
+    """
+    Send frames. Over a transport that carries both directions at once, hand the sources to a
+    :class:`~txqmp.frames.sources.Scheduler`; else iterate: all frames, one source after another.
+
+    :ivar sources: where the frames come from.
+    :ivar urgent: whether they should go before those of others.
+    """
+
+    sources: tuple[FrameSource, ...]
+    urgent: bool = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for source in self.sources:
+            yield from source
+
+
+@attrs.frozen
+class Failed:
+    """
+    The peer broke the protocol: send ``farewell``, and close the connection.
+
+    :ivar error: what it did.
+    :ivar farewell: a frame that tells it; empty where there is none to send.
+    """
+
+    error: FrameProtocolError
+    farewell: bytes = b""
+
+
+@attrs.frozen
+class RunCommand:
+    """
+    A request came whole: run it, and answer it.
+
+    :ivar request_id: by which it is answered.
+    :ivar name: the command's name.
+    :ivar arguments: values by name.
+    :ivar data: the data; ``None`` where none was announced.
+    """
+
+    request_id: int
+    name: bytes
+    arguments: Mapping[bytes, bytes]
+    data: bytes | None
+
+
+@attrs.frozen
+class CancelCommand:
+    """
+    The client does not want the answer to a request any more. Answer it all the same, best with
+    ``respond_cancelled()``: until then it counts as active.
+    """
+
+    request_id: int
+
+
+@attrs.frozen
+class ResponseData:
+    """
+    A piece of a response came.
+
+    :ivar data: the piece; it can be empty.
+    :ivar last: whether it is the last.
+    """
+
+    request_id: int
+    data: bytes
+    last: bool
+
+
+@attrs.frozen
+class Response:
+    """A response came whole."""
+
+    request_id: int
+    data: bytes
+
+
+@attrs.frozen
+class RequestFailed:
+    """
+    A request was answered with an error.
+
+    :ivar message: what the server says.
+    :ivar may_have_run: whether the command may have run, in part or whole.
+    """
+
+    request_id: int
+    message: str
+    may_have_run: bool = True
+
+
+@attrs.frozen
+class RequestCancelled:
+    """
+    A request that was cancelled is over; its id is free.
+
+    :ivar may_have_run: whether the command may have run, in part or whole.
+    """
+
+    request_id: int
+    may_have_run: bool = True
+
+
+@attrs.frozen
+class RequestLost:
+    """
+    The input ended before a request was answered.
+
+    :ivar may_have_run: whether the command may have run, in part or whole.
+    """
+
+    request_id: int
+    may_have_run: bool = True
+
+
+@attrs.frozen
+class TextOutput:
+    """The server has something for people to read."""
+
+    request_id: int
+    atoms: tuple[TextAtom, ...]
+
+
+@attrs.frozen
+class StreamEncoded:
+    """The peer has chosen the encoding of a stream."""
+
+    stream_id: int
+    encoding: str
+
+
+@attrs.frozen
+class LinkOpened:
+    """
+    The peer speaks the link.
+
+    :ivar terms: what it offers.
+    """
+
+    terms: Terms
+
+
+@attrs.frozen
+class Pong:
+    """The peer has answered a ping; ``token`` tells which."""
+
+    token: bytes
+
+
+@attrs.frozen
+class GoingAway:
+    """
+    The peer takes no new requests, and will close the connection when the old ones are answered.
+
+    :ivar last_request: the last request that it took; 0 where it is a client that goes.
+    :ivar reason: why, for people.
+    """
+
+    last_request: int
+    reason: str
+
+
+Action = (
+    Nothing
+    | WantFrame
+    | SendFrames
+    | Failed
+    | RunCommand
+    | CancelCommand
+    | ResponseData
+    | Response
+    | RequestFailed
+    | RequestCancelled
+    | RequestLost
+    | TextOutput
+    | StreamEncoded
+    | LinkOpened
+    | Pong
+    | GoingAway
+)
+"""Anything that a reactor answers with."""

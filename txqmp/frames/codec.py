@@ -1,0 +1,259 @@
+"""
+Frames as bytes: the 8-byte header of revision r37304, out and in.
+
+====== ==== ============================================
+offset size field (little endian)
+====== ==== ============================================
+0      3    length of the payload
+3      2    request id
+5      1    stream id
+6      1    stream flags
+7      1    type in the high four bits, flags in the low
+====== ==== ============================================
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from txqmp.frames.errors import Code, FrameLimitError, FrameProtocolError, FrameUsageError
+from txqmp.frames.limits import MAX_PAYLOAD, MAX_UNNEGOTIATED
+
+
+HEADER_SIZE: Final = 8
+"""The size of a frame's header, in bytes."""
+
+COMMAND_NAME: Final = 1
+COMMAND_ARGUMENT: Final = 2
+COMMAND_DATA: Final = 3
+BYTES_RESPONSE: Final = 4
+ERROR_RESPONSE: Final = 5
+TEXT_OUTPUT: Final = 6
+STREAM_SETTINGS: Final = 8
+
+STREAM_BEGIN: Final = 0x01
+STREAM_END: Final = 0x02
+ENCODED: Final = 0x04
+
+#: Flags of ``COMMAND_NAME``.
+NAME_EOS: Final = 0x01
+HAVE_ARGS: Final = 0x02
+HAVE_DATA: Final = 0x04
+
+#: Flags of ``COMMAND_ARGUMENT``.
+ARGUMENT_CONTINUATION: Final = 0x01
+END_OF_ARGUMENTS: Final = 0x02
+
+#: Flags of ``COMMAND_DATA`` and ``BYTES_RESPONSE``.
+CONTINUATION: Final = 0x01
+EOS: Final = 0x02
+
+#: Flags of ``ERROR_RESPONSE``.
+PROTOCOL_ERROR: Final = 0x01
+APPLICATION_ERROR: Final = 0x02
+
+TYPE_NAMES: Final = {
+    COMMAND_NAME: "command-name",
+    COMMAND_ARGUMENT: "command-argument",
+    COMMAND_DATA: "command-data",
+    BYTES_RESPONSE: "bytes-response",
+    ERROR_RESPONSE: "error-response",
+    TEXT_OUTPUT: "text-output",
+    STREAM_SETTINGS: "stream-settings",
+}
+"""The names of the frame types."""
+
+STREAM_FLAG_NAMES: Final = {
+    STREAM_BEGIN: "stream-begin",
+    STREAM_END: "stream-end",
+    ENCODED: "encoded",
+}
+"""The names of the stream flags."""
+
+FLAG_NAMES: Final[dict[int, dict[int, str]]] = {
+    COMMAND_NAME: {NAME_EOS: "eos", HAVE_ARGS: "have-args", HAVE_DATA: "have-data"},
+    COMMAND_ARGUMENT: {ARGUMENT_CONTINUATION: "continuation", END_OF_ARGUMENTS: "eoa"},
+    COMMAND_DATA: {CONTINUATION: "continuation", EOS: "eos"},
+    BYTES_RESPONSE: {CONTINUATION: "continuation", EOS: "eos"},
+    ERROR_RESPONSE: {PROTOCOL_ERROR: "protocol", APPLICATION_ERROR: "application"},
+    TEXT_OUTPUT: {},
+    STREAM_SETTINGS: {},
+}
+"""The names of the flags of each frame type."""
+
+_header = struct.Struct("<HBHBBB")
+_pack, _unpack_from = _header.pack, _header.unpack_from
+
+
+class Frame(NamedTuple):
+    """
+    One frame.
+
+    :ivar request_id: 0 to 65535; odd where the client opened the request.
+    :ivar stream_id: 0 to 255; odd where the client sends.
+    :ivar stream_flags: ``STREAM_BEGIN``, ``STREAM_END``, ``ENCODED``.
+    :ivar type: 0 to 15, such as ``COMMAND_NAME``.
+    :ivar flags: 0 to 15; their meaning depends on the type.
+    :ivar payload: as it is on the wire.
+    """
+
+    request_id: int
+    stream_id: int
+    stream_flags: int
+    type: int
+    flags: int
+    payload: bytes
+
+    def encode(self, max_payload: int = MAX_PAYLOAD) -> bytes:
+        """:func:`encode_frame` of this frame."""
+        return encode_frame(*self, max_payload)
+
+
+_new_frame = Frame.__new__
+
+
+def encode_frame(
+    request_id: int,
+    stream_id: int,
+    stream_flags: int,
+    type: int,
+    flags: int,
+    payload: bytes,
+    max_payload: int = MAX_PAYLOAD,
+) -> bytes:
+    """
+    The bytes of a frame; the parameters are those of :class:`Frame`.
+
+    :param max_payload: the largest payload, in bytes.
+    :raises FrameUsageError: a field is out of its range, or the payload too large.
+    """
+    length = len(payload)
+    if length > max_payload:
+        raise FrameUsageError(f"a payload of {length} bytes, more than {max_payload}")
+    if (type | flags) & ~0x0F:
+        raise FrameUsageError(f"type and flags are from 0 to 15, not {type} and {flags}")
+    try:
+        return (
+            _pack(
+                length & 0xFFFF,
+                length >> 16,
+                request_id,
+                stream_id,
+                stream_flags,
+                type << 4 | flags,
+            )
+            + payload
+        )
+    except struct.error:
+        raise FrameUsageError(
+            f"a field is out of range: request id {request_id} (to 65535), stream id {stream_id},"
+            f" stream flags {stream_flags} (to 255), payload of {length} bytes (to {MAX_PAYLOAD})"
+        ) from None
+
+
+class FrameDecoder:
+    """
+    Frames out of bytes that come in any pieces, in linear time.
+
+    :param max_payload: the largest payload taken, in bytes. A larger one is refused as soon as its
+        header is there.
+
+    :ivar error: what is wrong with what came, ``None`` as long as nothing is. Nothing after it is
+        read.
+    """
+
+    __slots__ = ("_held", "_held_size", "_wanted", "error", "max_payload")
+
+    def __init__(self, max_payload: int = MAX_UNNEGOTIATED) -> None:
+        self.max_payload = max_payload
+        self.error: FrameProtocolError | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._wanted = HEADER_SIZE
+
+    @property
+    def held(self) -> int:
+        """How many bytes of a frame that is not whole are held."""
+        return self._held_size
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """
+        Take bytes.
+
+        :returns: the frames that are whole now, those before an error included; see :attr:`error`.
+        """
+        if self.error is not None:
+            return []
+        if self._held:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size < self._wanted:
+                return []
+            data = b"".join(self._held)
+            self._held.clear()
+        frames: list[Frame] = []
+        add, new, unpack, largest = frames.append, _new_frame, _unpack_from, self.max_payload
+        size, start, wanted = len(data), 0, HEADER_SIZE
+        while True:
+            begin = start + HEADER_SIZE
+            if begin > size:
+                wanted = HEADER_SIZE
+                break
+            low, high, request, stream, stream_flags, kind = unpack(data, start)
+            length = high << 16 | low
+            if length > largest:
+                self.error = FrameLimitError(
+                    "receive_frame", largest, f"a frame of {length} bytes", request
+                )
+                self._held_size = 0
+                return frames
+            end = begin + length
+            if end > size:
+                wanted = HEADER_SIZE + length
+                break
+            add(new(Frame, request, stream, stream_flags, kind >> 4, kind & 15, data[begin:end]))
+            start = end
+        self._wanted = wanted
+        self._held_size = size - start
+        if self._held_size:
+            self._held.append(data[start:] if start else data)
+        return frames
+
+    def finish(self) -> FrameProtocolError | None:
+        """
+        No more bytes come.
+
+        :returns: :attr:`error`, which is set now if a frame was cut short.
+        """
+        if self.error is None and self._held_size:
+            held, wanted = self._held_size, self._wanted
+            if held < HEADER_SIZE:
+                self.error = FrameProtocolError(
+                    Code.INCOMPLETE_HEADER, f"the input ended after {held} bytes of a header"
+                )
+            else:
+                self.error = FrameProtocolError(
+                    Code.INCOMPLETE_PAYLOAD,
+                    f"the input ended after {held - HEADER_SIZE} bytes of a payload of"
+                    f" {wanted - HEADER_SIZE}",
+                )
+        return self.error
+
+
+def decode_header(header: bytes, max_payload: int = MAX_UNNEGOTIATED) -> tuple[int, Frame]:
+    """
+    The fields of a header.
+
+    :param header: eight bytes.
+    :returns: the length of the payload, and the frame without it.
+    :raises FrameLimitError: the payload is larger than ``max_payload``.
+    :raises FrameProtocolError: it is not eight bytes.
+    """
+    if len(header) != HEADER_SIZE:
+        raise FrameProtocolError(Code.INCOMPLETE_HEADER, f"a header of {len(header)} bytes")
+    low, high, request, stream, stream_flags, kind = _header.unpack(header)
+    length = high << 16 | low
+    if length > max_payload:
+        raise FrameLimitError("receive_frame", max_payload, f"a frame of {length} bytes", request)
+    return length, Frame(request, stream, stream_flags, kind >> 4, kind & 15, b"")

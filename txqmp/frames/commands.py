@@ -1,0 +1,213 @@
+"""
+Messages over frames: how a request and a response are cut, and what the flags of a piece say.
+
+A *part* is what one frame says, before it is known on which stream it travels.
+:mod:`txqmp.frames.assembly` puts the pieces together again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+from txqmp.frames.codec import (
+    APPLICATION_ERROR,
+    ARGUMENT_CONTINUATION,
+    BYTES_RESPONSE,
+    COMMAND_ARGUMENT,
+    COMMAND_DATA,
+    COMMAND_NAME,
+    CONTINUATION,
+    END_OF_ARGUMENTS,
+    EOS,
+    ERROR_RESPONSE,
+    HAVE_ARGS,
+    HAVE_DATA,
+    NAME_EOS,
+    PROTOCOL_ERROR,
+)
+from txqmp.frames.errors import Code, FrameProtocolError, FrameUsageError
+from txqmp.frames.limits import DEFAULT_PAYLOAD
+
+
+Part = tuple[int, int, bytes]
+"""What one frame says: type, flags, payload."""
+
+Name = str | bytes
+"""The name of a command or an argument: ASCII."""
+
+_lengths = struct.Struct("<HH")
+
+
+def command_parts(
+    name: Name,
+    arguments: Mapping[Name, bytes] | None = None,
+    data: bytes | BinaryIO | None = None,
+    max_payload: int = DEFAULT_PAYLOAD,
+) -> Iterator[Part]:
+    """
+    The parts of a request: the name, the arguments in the order of their names, the data.
+
+    :param name: not empty.
+    :param arguments: their values, by name. One that does not fit into a frame is continued in
+        further ones, which only newer peers understand.
+    :param data: the data, or a file to read it from; ``None`` for none, which is not the same as
+        no bytes.
+    :param max_payload: the most that one frame takes, in bytes.
+    :raises FrameUsageError: the name is empty or not ASCII, or does not fit; the same for an
+        argument; an argument's value has more than 65,535 bytes. Raised at once.
+    """
+    text = _ascii(name)
+    if not text or len(text) > max_payload:
+        raise FrameUsageError(f"a command's name has 1 to {max_payload} bytes, not {len(text)}")
+    pairs = sorted((_ascii(key), value) for key, value in (arguments or {}).items())
+    for key, value in pairs:
+        if len(key) > 0xFFFF or len(key) + _lengths.size > max_payload:
+            raise FrameUsageError(f"an argument's name of {len(key)} bytes does not fit a frame")
+        if len(value) > 0xFFFF:
+            raise FrameUsageError(
+                f"the value of argument {key!r} has {len(value)} bytes, more than 65,535"
+            )
+    if not pairs and data is None:
+        return iter([(COMMAND_NAME, NAME_EOS, text)])
+    return _command_parts(text, pairs, data, max_payload)
+
+
+def _command_parts(
+    name: bytes,
+    arguments: list[tuple[bytes, bytes]],
+    data: bytes | BinaryIO | None,
+    max_payload: int,
+) -> Iterator[Part]:
+    flags = (HAVE_ARGS if arguments else 0) | (HAVE_DATA if data is not None else 0)
+    yield COMMAND_NAME, flags, name
+    for number, (key, value) in enumerate(arguments, 1):
+        end = END_OF_ARGUMENTS if number == len(arguments) else 0
+        piece = _lengths.pack(len(key), len(value)) + key
+        at = max_payload - len(piece)
+        piece += value[:at]
+        while at < len(value):
+            yield COMMAND_ARGUMENT, ARGUMENT_CONTINUATION, piece
+            piece = value[at : at + max_payload]
+            at += max_payload
+        yield COMMAND_ARGUMENT, end, piece
+    if data is not None:
+        for piece in _pieces(data, max_payload):
+            yield COMMAND_DATA, CONTINUATION if len(piece) == max_payload else EOS, piece
+
+
+def _pieces(data: bytes | BinaryIO, size: int) -> Iterator[bytes]:
+    """Pieces of a size, and a last one that is shorter: empty, where nothing is left for it."""
+    if isinstance(data, bytes):
+        for start in range(0, len(data) + 1, size):
+            yield data[start : start + size]
+        return
+    while True:
+        piece = b""
+        while len(piece) < size:
+            more = data.read(size - len(piece))
+            if not more:
+                break
+            piece += more
+        yield piece
+        if len(piece) < size:
+            return
+
+
+def response_parts(data: bytes, max_payload: int = DEFAULT_PAYLOAD) -> Iterator[Part]:
+    """
+    The parts of a response. The last one is full where the data is a multiple of ``max_payload``.
+    """
+    last = max(0, len(data) - 1) // max_payload * max_payload
+    for start in range(0, last, max_payload):
+        yield BYTES_RESPONSE, CONTINUATION, data[start : start + max_payload]
+    yield BYTES_RESPONSE, EOS, data[last:]
+
+
+def error_part(
+    message: str | bytes,
+    *,
+    protocol: bool = False,
+    application: bool = False,
+    max_payload: int = DEFAULT_PAYLOAD,
+) -> Part:
+    """
+    The part that says that a request failed.
+
+    :param message: for people.
+    :param protocol: the peer broke the protocol; the connection should be closed.
+    :param application: the request could not be served.
+    :raises FrameUsageError: not exactly one of the two is true, or the message does not fit into
+        one frame.
+    """
+    if protocol == application:
+        raise FrameUsageError("an error is either the protocol's or the application's")
+    text = message.encode("utf-8", "replace") if isinstance(message, str) else message
+    if len(text) > max_payload:
+        raise FrameUsageError(f"an error message of {len(text)} bytes, more than {max_payload}")
+    return ERROR_RESPONSE, PROTOCOL_ERROR if protocol else APPLICATION_ERROR, text
+
+
+def _ascii(name: Name) -> bytes:
+    try:
+        text = name.encode("ascii") if isinstance(name, str) else bytes(name)
+        text.decode("ascii")
+    except UnicodeError:
+        raise FrameUsageError(f"a name is ASCII, not {name!r}") from None
+    return text
+
+
+def check_end(flags: int, what: str, request_id: int) -> bool:
+    """
+    Whether a frame of data or of a response is the last.
+
+    :raises FrameProtocolError: it has both of the flags that exclude each other, or none.
+    """
+    kind = flags & (CONTINUATION | EOS)
+    if kind == EOS:
+        return True
+    if kind == CONTINUATION:
+        return False
+    if kind:
+        raise FrameProtocolError(
+            Code.EXCLUSIVE_FLAGS, f"{what} frame that is the last and is not", request_id
+        )
+    raise FrameProtocolError(Code.MISSING_FLAGS, f"{what} frame without flags", request_id)
+
+
+def check_error(flags: int, request_id: int) -> bool:
+    """
+    Whether an error is the protocol's; else it is the application's.
+
+    :raises FrameProtocolError: it has both of the flags that exclude each other, or none.
+    """
+    kind = flags & (PROTOCOL_ERROR | APPLICATION_ERROR)
+    if not kind:
+        raise FrameProtocolError(Code.MISSING_FLAGS, "error response without flags", request_id)
+    if kind == PROTOCOL_ERROR | APPLICATION_ERROR:
+        raise FrameProtocolError(
+            Code.EXCLUSIVE_FLAGS, "an error of both the protocol and the application", request_id
+        )
+    return kind == PROTOCOL_ERROR
+
+
+def check_name(flags: int, name: bytes, request_id: int) -> bool:
+    """
+    Whether a command's name is all of its request.
+
+    :raises FrameProtocolError: the name is empty, or its flags exclude each other, or are missing.
+    """
+    if not name:
+        raise FrameProtocolError(Code.EMPTY_COMMAND, "a command without a name", request_id)
+    if flags & NAME_EOS:
+        if flags & (HAVE_ARGS | HAVE_DATA):
+            raise FrameProtocolError(
+                Code.EXCLUSIVE_FLAGS, "a command that is whole and is not", request_id
+            )
+        return True
+    if not flags & (HAVE_ARGS | HAVE_DATA):
+        raise FrameProtocolError(
+            Code.MISSING_FLAGS, "missing frame flags on command frame", request_id
+        )
+    return False

@@ -1,0 +1,266 @@
+"""
+Streams: what frames travel on, one direction each; a stream is a context for an encoding.
+
+The client's have odd ids, the server's even ones. :class:`OutputStream` encodes a payload at the
+moment its frame is made, and frames must be sent in the order in which they were made: requests
+whose frames take turns on one stream can then neither mix nor corrupt each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from txqmp.frames.codec import (
+    ENCODED,
+    STREAM_BEGIN,
+    STREAM_END,
+    STREAM_SETTINGS,
+    Frame,
+    encode_frame,
+)
+from txqmp.frames.encodings import ENCODINGS, IDENTITY, Decoder, Encoder
+from txqmp.frames.errors import Code, FrameLimitError, FrameProtocolError, FrameUsageError
+from txqmp.frames.limits import DEFAULT_LIMITS, Limits
+
+
+class _Identity:
+    """The encoding that changes nothing."""
+
+    def decode(self, data: bytes, limit: str, room: int) -> bytes:
+        if len(data) > room:
+            raise FrameLimitError(limit, room, f"a payload of {len(data)} bytes")
+        return data
+
+
+_identity = _Identity()
+
+
+class OutputStream:
+    """
+    A stream to the peer. It begins with its first frame.
+
+    :param stream_id: 0 to 255; odd for a client, even for a server.
+    :param encoding: a name in :data:`~txqmp.frames.encodings.ENCODINGS`, or ``"identity"``. The
+        peer must have said that it takes it.
+    :param limits: its ``send_frame`` is the largest payload.
+    :raises FrameUsageError: there is no such encoding here.
+
+    :ivar max_payload: how much of a message fits into one frame, before it is encoded, in bytes.
+    """
+
+    __slots__ = ("_begun", "_encoder", "_ended", "_limit", "encoding", "id", "max_payload")
+
+    def __init__(
+        self, stream_id: int, encoding: str = IDENTITY, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.id = stream_id
+        self.encoding = encoding
+        self.max_payload = self._limit = limits.send_frame
+        self._begun = self._ended = False
+        self._encoder: Encoder | None = None
+        if encoding != IDENTITY:
+            known = ENCODINGS.get(encoding)
+            if known is None:
+                raise FrameUsageError(f"no encoding is called {encoding!r} here")
+            self._encoder = known.encoder()
+            self.max_payload = max(1, min(self._limit, 32_768) - known.overhead)
+
+    def frame(
+        self,
+        request_id: int,
+        type: int,
+        flags: int,
+        payload: bytes,
+        *,
+        plain: bool = False,
+        last: bool = False,
+    ) -> bytes:
+        """
+        Make the stream's next frame, which must be sent before any that is made later.
+
+        :param plain: leave the stream's encoding off: for what must not share a context with what
+            a stranger may have influenced.
+        :param last: end the stream with it.
+        :returns: the frame's bytes; before the first, those of the stream's settings, where it has
+            an encoding.
+        :raises FrameUsageError: a field is out of its range, the payload too large, or the stream
+            has ended.
+        """
+        if self._ended:
+            raise FrameUsageError(f"stream {self.id} has ended")
+        stream_flags = 0
+        settings = b""
+        if not self._begun:
+            if self._encoder is None:
+                stream_flags = STREAM_BEGIN
+            else:
+                settings = encode_frame(
+                    request_id,
+                    self.id,
+                    STREAM_BEGIN,
+                    STREAM_SETTINGS,
+                    0,
+                    encode_settings(self.encoding),
+                )
+        if last:
+            stream_flags |= STREAM_END
+        if self._encoder is not None and payload and not plain:
+            if len(payload) > self.max_payload:
+                raise FrameUsageError(
+                    f"a payload of {len(payload)} bytes, more than {self.max_payload}"
+                )
+            stream_flags |= ENCODED
+            payload = self._encoder.encode(payload)
+        frame = encode_frame(request_id, self.id, stream_flags, type, flags, payload, self._limit)
+        self._begun = True
+        self._ended = last
+        return settings + frame if settings else frame
+
+
+class InputStreams:
+    """
+    The streams of the peer.
+
+    :param odd: whether their ids are odd: the peer is a client.
+    :param encodings: the names of the encodings that are taken, besides ``"identity"``.
+    """
+
+    __slots__ = ("_decoders", "_encodings", "_limits", "_odd")
+
+    def __init__(
+        self, odd: bool, limits: Limits = DEFAULT_LIMITS, encodings: Collection[str] = ()
+    ) -> None:
+        self._odd = odd
+        self._limits = limits
+        self._encodings = frozenset(encodings)
+        self._decoders: dict[int, Decoder | None] = {}
+        unknown = self._encodings - {*ENCODINGS, IDENTITY}
+        if unknown:
+            raise FrameUsageError(f"no encoding is called {min(unknown)!r} here")
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._decoders)
+
+    @property
+    def takes_settings(self) -> bool:
+        """Whether the peer may choose an encoding."""
+        return bool(self._encodings)
+
+    def accept(self, frame: Frame, room: int) -> bytes:
+        """
+        Take the peer's next frame.
+
+        :param room: how much of its message may still come, in bytes.
+        :returns: its payload, decoded.
+        :raises FrameProtocolError: the stream may not carry it, or it cannot be decoded.
+        """
+        stream_id, flags = frame.stream_id, frame.stream_flags
+        if stream_id & 1 != self._odd:
+            kind = "even" if self._odd else "odd"
+            raise FrameProtocolError(
+                Code.WRONG_STREAM_PARITY,
+                f"received frame with {kind} numbered stream ID: {stream_id}",
+                frame.request_id,
+            )
+        if flags & STREAM_BEGIN:
+            self._begin(frame)
+        elif stream_id not in self._decoders:
+            raise FrameProtocolError(
+                Code.STREAM_NOT_BEGUN,
+                "received frame on unknown inactive stream without beginning of stream flag set",
+                frame.request_id,
+            )
+        payload = self._decode(frame, room) if flags & ENCODED else frame.payload
+        if flags & STREAM_END:
+            del self._decoders[stream_id]
+        return payload
+
+    def _begin(self, frame: Frame) -> None:
+        # A stream that is open already begins anew: servers at r37304 begin it with each response.
+        if frame.stream_id not in self._decoders and len(self._decoders) >= self._limits.streams:
+            raise FrameLimitError(
+                "streams", self._limits.streams, "one more stream", frame.request_id
+            )
+        self._decoders[frame.stream_id] = None
+
+    def _decode(self, frame: Frame, room: int) -> bytes:
+        decoder = self._decoders[frame.stream_id]
+        if decoder is None:
+            raise FrameProtocolError(
+                Code.ENCODED_WITHOUT_SETTINGS if self._encodings else Code.ENCODING_NOT_ENABLED,
+                f"an encoded frame on stream {frame.stream_id}, which has no encoding",
+                frame.request_id,
+            )
+        limit = "decoded_frame"
+        if room < self._limits.decoded_frame:
+            limit = "message"
+        return decoder.decode(frame.payload, limit, min(room, self._limits.decoded_frame))
+
+    def set_encoding(self, frame: Frame, payload: bytes) -> str:
+        """
+        Take the stream settings that :meth:`accept` let pass.
+
+        :param payload: the frame's payload, decoded.
+        :returns: the encoding's name.
+        :raises FrameProtocolError: they are malformed, or come elsewhere than at the stream's
+            beginning; or the encoding is not one that is taken.
+        """
+        if not frame.stream_flags & STREAM_BEGIN:
+            raise FrameProtocolError(
+                Code.SETTINGS_OUTSIDE_BEGIN,
+                "stream settings outside the beginning of a stream",
+                frame.request_id,
+            )
+        name, extra = decode_settings(payload, frame.request_id)
+        if name != IDENTITY and name not in self._encodings:
+            known = name in ENCODINGS
+            raise FrameProtocolError(
+                Code.ENCODING_NOT_ENABLED if known else Code.UNKNOWN_ENCODING,
+                f"stream {frame.stream_id} has the encoding {name!r}, which is not taken",
+                frame.request_id,
+            )
+        if extra:
+            raise FrameProtocolError(
+                Code.MALFORMED_SETTINGS, f"{name} has no parameters", frame.request_id
+            )
+        decoder = _identity if name == IDENTITY else ENCODINGS[name].decoder()
+        encoded = sum(each not in (None, _identity) for each in self._decoders.values())
+        if decoder is not _identity and encoded >= self._limits.encoded_streams:
+            raise FrameLimitError(
+                "encoded_streams",
+                self._limits.encoded_streams,
+                "one more stream with an encoding",
+                frame.request_id,
+            )
+        if frame.stream_id in self._decoders:
+            self._decoders[frame.stream_id] = decoder
+        return name
+
+
+def encode_settings(encoding: str, extra: bytes = b"") -> bytes:
+    """
+    The payload of a stream-settings frame.
+
+    :param encoding: the encoding's name: ASCII, 1 to 255 characters.
+    :param extra: the encoding's parameters; those that there are have none.
+    :raises FrameUsageError: the name is none.
+    """
+    if not encoding.isascii() or not 0 < len(encoding) < 256:
+        raise FrameUsageError(f"an encoding's name has 1 to 255 ASCII characters, not {encoding!r}")
+    return bytes([len(encoding)]) + encoding.encode("ascii") + extra
+
+
+def decode_settings(payload: bytes, request_id: int | None = None) -> tuple[str, bytes]:
+    """
+    The encoding's name and parameters in the payload of a stream-settings frame.
+
+    :raises FrameProtocolError: it is malformed.
+    """
+    length = payload[0] if payload else 0
+    name = payload[1 : 1 + length]
+    if not length or len(name) < length or not name.isascii():
+        raise FrameProtocolError(
+            Code.MALFORMED_SETTINGS, f"malformed stream settings: {payload[:64]!r}", request_id
+        )
+    return name.decode("ascii"), payload[1 + length :]
