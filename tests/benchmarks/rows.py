@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks import frame_rows
 from benchmarks.meters import Taken, allow_connections
 from benchmarks.peers import real_qemu
 from benchmarks.sides import Side, SideError, take_turns
@@ -39,6 +40,7 @@ class Scale:
     megabytes: tuple[int, ...]
     connections: int
     commands_per_connection: int
+    frames: int
 
 
 FULL = Scale(
@@ -51,6 +53,7 @@ FULL = Scale(
     megabytes=(5, 10, 20, 40),
     connections=1000,
     commands_per_connection=10,
+    frames=200_000,
 )
 
 QUICK = Scale(
@@ -63,6 +66,7 @@ QUICK = Scale(
     megabytes=(5, 40),
     connections=200,
     commands_per_connection=5,
+    frames=20_000,
 )
 
 
@@ -187,6 +191,12 @@ def processor(scale: Scale, path: str) -> Iterator[Line]:
         )
 
 
+def frames(scale: Scale, path: str) -> Iterator[Line]:
+    """Frames, by themselves."""
+    for rows in (frame_rows.codec, frame_rows.round_trip, frame_rows.compression):
+        yield from rows(scale.rounds // 2, path, scale.frames)
+
+
 ROWS: dict[str, Callable[[Scale, str], Iterator[Line]]] = {
     "serial": serial,
     "callers": callers,
@@ -194,6 +204,7 @@ ROWS: dict[str, Callable[[Scale, str], Iterator[Line]]] = {
     "bulk": bulk,
     "memory": memory,
     "processor": processor,
+    "frames": frames,
 }
 """The rows by name, in the table's order."""
 

@@ -20,6 +20,9 @@ SIDES = {
     "qemu.qmp": "benchmarks.side_qemu_qmp",
     "limit": "benchmarks.side_limit",
     "bare": "benchmarks.side_bare",
+    "frames": "benchmarks.side_frames",
+    "frames-plain": "benchmarks.side_frames_plain",
+    "frames-mercurial": "benchmarks.side_frames_mercurial",
 }
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import txqmp
 import txqmp.testing
+from txqmp.frames import (
+    Action,
+    ClientReactor,
+    Response,
+    RunCommand,
+    ServerReactor,
+    format_frame,
+    parse_frame,
+)
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,9 +31,9 @@ PAGES = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*
 REFERENCE = "\n".join(text for path, text in PAGES.items() if path.parent.name == "api")
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of README in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The fenced blocks of a Markdown page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 # README
@@ -156,3 +167,33 @@ def test_changelog_has_this_version() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     assert f"\n{version}\n---" in PAGES[DOCS / "changelog.rst"]
+
+
+FRAMES = (DOCS / "frames.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_frames_runs() -> None:
+    (example,) = blocks("python", FRAMES)
+    ran = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, check=True, text=True
+    )
+    came = Response(1, b'{"status": "running"}')
+    assert ran.stdout == f"{[came]}\n"
+
+
+def test_the_frames_in_hex_are_those_that_are_told() -> None:
+    (text,) = blocks("text", FRAMES)
+    pairs = [pair.split("\n") for pair in text.strip().split("\n\n")]
+    frames = [parse_frame(told) for told, _ in pairs]
+    assert [[format_frame(frame), frame.encode().hex()] for frame in frames] == pairs
+    client, server = ClientReactor(), ServerReactor(link=True)
+    assert b"".join(client.open_link()).startswith(frames[0].encode())
+    arguments = {b"line": b'{"execute":"query-status"}', b"vm": b"vm1"}
+    actions: list[Action] = []
+    for frame in frames:
+        if frame.request_id == 3 and not client.active:
+            _, request = client.request("execute", arguments)
+            assert b"".join(request) == b"".join(f.encode() for f in frames[4:7])
+        actions += (server if frame.stream_id & 1 else client).receive_frame(frame)
+    assert RunCommand(3, b"execute", arguments, None) in actions
+    assert actions[-1] == Response(3, b'{"return":{"status":"running"}}')
