@@ -12,7 +12,6 @@ from txqmp.frames import (
     ClientReactor,
     FrameDecoder,
     InputStreams,
-    Limits,
     OutputStream,
     Response,
     RunCommand,
@@ -88,10 +87,9 @@ class Tasks:
         encoded, _ = encoding_watch.read()
         received = FrameDecoder().feed(b"".join(frames))
         settings, *received = received
-        streams.set_encoding(settings, streams.accept(settings, CHUNK))
-        room = Limits().message
+        streams.set_encoding(settings, streams.accept(settings, lambda _: CHUNK))
         decoding_watch = Stopwatch()
-        decoded = [streams.accept(frame, room) for frame in received]
+        decoded = [streams.accept(frame, lambda _: CHUNK) for frame in received]
         decoding, _ = decoding_watch.read()
         if decoded != lines:
             raise RuntimeError("other lines came out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import attrs
 
@@ -12,12 +13,12 @@ from txqmp.frames.sources import FrameSource
 from txqmp.frames.text import TextAtom
 
 
-@attrs.frozen
+@attrs.define
 class Nothing:
     """There is nothing to do."""
 
 
-@attrs.frozen
+@attrs.define
 class WantFrame:
     """
     More frames are needed.
@@ -28,7 +29,7 @@ class WantFrame:
     state: str
 
 
-@attrs.frozen
+@attrs.define
 class SendFrames:
     """
     Send frames. Over a transport that carries both directions at once, hand the sources to a
@@ -42,11 +43,10 @@ class SendFrames:
     urgent: bool = False
 
     def __iter__(self) -> Iterator[bytes]:
-        for source in self.sources:
-            yield from source
+        return chain.from_iterable(self.sources)
 
 
-@attrs.frozen
+@attrs.define
 class Failed:
     """
     The peer broke the protocol: send ``farewell``, and close the connection.
@@ -59,7 +59,7 @@ class Failed:
     farewell: bytes = b""
 
 
-@attrs.frozen
+@attrs.define
 class RunCommand:
     """
     A request came whole: run it, and answer it.
@@ -76,7 +76,7 @@ class RunCommand:
     data: bytes | None
 
 
-@attrs.frozen
+@attrs.define
 class CancelCommand:
     """
     The client does not want the answer to a request any more. Answer it all the same, best with
@@ -86,7 +86,7 @@ class CancelCommand:
     request_id: int
 
 
-@attrs.frozen
+@attrs.define
 class ResponseData:
     """
     A piece of a response came.
@@ -100,7 +100,7 @@ class ResponseData:
     last: bool
 
 
-@attrs.frozen
+@attrs.define
 class Response:
     """A response came whole."""
 
@@ -108,7 +108,7 @@ class Response:
     data: bytes
 
 
-@attrs.frozen
+@attrs.define
 class RequestFailed:
     """
     A request was answered with an error.
@@ -122,7 +122,7 @@ class RequestFailed:
     may_have_run: bool = True
 
 
-@attrs.frozen
+@attrs.define
 class RequestCancelled:
     """
     A request that was cancelled is over; its id is free.
@@ -134,7 +134,7 @@ class RequestCancelled:
     may_have_run: bool = True
 
 
-@attrs.frozen
+@attrs.define
 class RequestLost:
     """
     The input ended before a request was answered.
@@ -146,7 +146,7 @@ class RequestLost:
     may_have_run: bool = True
 
 
-@attrs.frozen
+@attrs.define
 class TextOutput:
     """The server has something for people to read."""
 
@@ -154,7 +154,7 @@ class TextOutput:
     atoms: tuple[TextAtom, ...]
 
 
-@attrs.frozen
+@attrs.define
 class StreamEncoded:
     """The peer has chosen the encoding of a stream."""
 
@@ -162,7 +162,7 @@ class StreamEncoded:
     encoding: str
 
 
-@attrs.frozen
+@attrs.define
 class LinkOpened:
     """
     The peer speaks the link.
@@ -173,14 +173,14 @@ class LinkOpened:
     terms: Terms
 
 
-@attrs.frozen
+@attrs.define
 class Pong:
     """The peer has answered a ping; ``token`` tells which."""
 
     token: bytes
 
 
-@attrs.frozen
+@attrs.define
 class GoingAway:
     """
     The peer takes no new requests, and will close the connection when the old ones are answered.

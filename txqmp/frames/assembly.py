@@ -45,7 +45,8 @@ class Assembler:
             raise FrameLimitError(
                 "message_frames", limits.message_frames, "one more frame", self.request_id
             )
-        self.count_empty(payload, last)
+        if not payload or self._empty:
+            self.count_empty(payload, last)
 
     def count_empty(self, payload: bytes, last: bool) -> None:
         """
@@ -65,12 +66,13 @@ class Assembler:
                 self.request_id,
             )
 
-    def add(self, payload: bytes) -> None:
+    def take(self, payload: bytes, last: bool) -> None:
         """
-        Hold a piece.
+        Count a frame, and hold its payload.
 
-        :raises FrameLimitError: the message is too large.
+        :raises FrameLimitError: the message is too large, or has too many frames.
         """
+        self.count(payload, last)
         self.size += len(payload)
         if self.size > self._limits.message:
             raise FrameLimitError(
@@ -83,8 +85,8 @@ class Assembler:
         """How many bytes may still come."""
         return self._limits.message - self.size
 
-    def whole(self) -> bytes:
-        """What came."""
+    def message(self) -> bytes:
+        """What came, as one."""
         return b"".join(self._pieces)
 
 
@@ -132,7 +134,7 @@ class HalfRequest(Assembler):
     @property
     def data(self) -> bytes | None:
         """The data that came; ``None`` where none was announced."""
-        return self.whole() if self._expects_data else None
+        return self.message() if self._expects_data else None
 
     def take_argument(self, flags: int, payload: bytes) -> bool:
         """
@@ -214,8 +216,7 @@ class HalfRequest(Assembler):
                 Code.DATA_BEFORE_END_OF_ARGUMENTS, "received data before the end of the arguments"
             )
         last = check_end(flags, "command data", self.request_id)
-        self.count(payload, last)
-        self.add(payload)
+        self.take(payload, last)
         return last
 
     def _error(self, code: Code, text: str) -> FrameProtocolError:

@@ -64,15 +64,15 @@ class RequestIds:
                 raise FrameUsageError("all request ids are in use")
 
 
-class _Request:
-    """A request that is not answered yet."""
+class _Request(Assembler):
+    """A request that is not answered yet; it holds what came of a response that is given whole."""
 
-    __slots__ = ("assembler", "cancelled", "source", "whole")
+    __slots__ = ("cancelled", "source", "whole")
 
-    def __init__(self, source: FrameSource, whole: bool, assembler: Assembler) -> None:
+    def __init__(self, source: FrameSource, whole: bool, limits: Limits) -> None:
+        super().__init__(source.request_id, limits)
         self.source = source
         self.whole = whole
-        self.assembler = assembler
         self.cancelled = False
 
 
@@ -125,7 +125,7 @@ class ClientReactor(Reactor):
             going away; or the connection has failed.
         """
         self._check_usable()
-        if self._link.request is not None and not self._link.is_open:
+        if self._link.opening:
             raise FrameUsageError("the link is being opened: requests must wait")
         if len(self._requests) >= self.limits.active:
             raise FrameUsageError(f"{len(self._requests)} requests are active")
@@ -136,7 +136,7 @@ class ClientReactor(Reactor):
         source = FrameSource(output, request_id, parts, credit=self._send_credit, plain=plain)
         if self._send_credit is not None:
             self._send_credit.begin(request_id)
-        self._requests[request_id] = _Request(source, whole, Assembler(request_id, self.limits))
+        self._requests[request_id] = _Request(source, whole, self.limits)
         return request_id, SendFrames((source,))
 
     def _allocate(self) -> int:
@@ -151,7 +151,8 @@ class ClientReactor(Reactor):
             raise FrameUsageError("the connection has ended")
 
     def _check_usable(self) -> None:
-        self._check_open()
+        if self.error is not None or self._ended:
+            self._check_open()
         if self._link.leaving:
             raise FrameUsageError(f"no new requests: {self._link.leaving}")
 
@@ -215,7 +216,7 @@ class ClientReactor(Reactor):
         request = self._requests.get(request_id)
         if request is None or not request.whole:
             return self.limits.message
-        return request.assembler.room
+        return request.room
 
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         request_id, kind = frame.request_id, frame.type
@@ -246,7 +247,7 @@ class ClientReactor(Reactor):
                 return [*actions, RequestCancelled(request_id, ran)]
             return [*actions, RequestFailed(request_id, message, ran)]
         if kind == TEXT_OUTPUT:
-            request.assembler.count(payload, False)
+            request.count(payload, False)
             if request.cancelled:
                 return []
             return [TextOutput(request_id, decode_text(payload, request_id))]
@@ -258,27 +259,23 @@ class ClientReactor(Reactor):
         request_id = frame.request_id
         last = check_end(frame.flags, "bytes response", request_id)
         actions: list[Action] = []
-        assembler = request.assembler
-        if request.whole and not request.cancelled:
-            assembler.count(payload, last)
-            assembler.add(payload)
+        held = request.whole and not request.cancelled
+        if held:
+            request.take(payload, last)
         else:
-            assembler.count_empty(payload, last)
+            request.count_empty(payload, last)
         if self._receive_credit is not None:
             self._receive_credit.receive(request_id, len(payload))
             if request.whole or request.cancelled:
-                grants = self._receive_credit.consume(request_id, len(payload))
-                actions += self._grant(grants)
-        if request.cancelled:
-            if last:
-                actions += [*self._over(request_id), RequestCancelled(request_id)]
-        elif not request.whole:
+                actions += self._grant(self._receive_credit.consume(request_id, len(payload)))
+        if held and last:
+            actions.append(Response(request_id, request.message()))
+        elif not held and not request.cancelled:
             actions.append(ResponseData(request_id, payload, last))
-            if last:
-                actions += self._over(request_id)
-        elif last:
-            actions.append(Response(request_id, assembler.whole()))
+        if last:
             actions += self._over(request_id)
+            if request.cancelled:
+                actions.append(RequestCancelled(request_id))
         return actions
 
     def _over(self, request_id: int) -> list[Action]:

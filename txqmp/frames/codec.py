@@ -110,7 +110,8 @@ class Frame(NamedTuple):
         return encode_frame(*self, max_payload)
 
 
-_new_frame = Frame.__new__
+# A Frame from a tuple of its fields, without the checks of a call.
+_new_frame = tuple.__new__
 
 
 def encode_frame(
@@ -192,9 +193,16 @@ class FrameDecoder:
                 return []
             data = b"".join(self._held)
             self._held.clear()
+        size, start, wanted, largest = len(data), 0, HEADER_SIZE, self.max_payload
+        if HEADER_SIZE <= size <= HEADER_SIZE + largest:
+            low, high, request, stream, stream_flags, kind = _unpack_from(data)
+            if (high << 16 | low) + HEADER_SIZE == size:
+                # A chunk that is one frame: that is how small messages come.
+                self._held_size = 0
+                fields = (request, stream, stream_flags, kind >> 4, kind & 15, data[HEADER_SIZE:])
+                return [_new_frame(Frame, fields)]
         frames: list[Frame] = []
-        add, new, unpack, largest = frames.append, _new_frame, _unpack_from, self.max_payload
-        size, start, wanted = len(data), 0, HEADER_SIZE
+        add, new, unpack = frames.append, _new_frame, _unpack_from
         while True:
             begin = start + HEADER_SIZE
             if begin > size:
@@ -212,7 +220,8 @@ class FrameDecoder:
             if end > size:
                 wanted = HEADER_SIZE + length
                 break
-            add(new(Frame, request, stream, stream_flags, kind >> 4, kind & 15, data[begin:end]))
+            fields = (request, stream, stream_flags, kind >> 4, kind & 15, data[begin:end])
+            add(new(Frame, fields))
             start = end
         self._wanted = wanted
         self._held_size = size - start

@@ -8,7 +8,7 @@ A *part* is what one frame says, before it is known on which stream it travels.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from txqmp.frames.codec import (
@@ -45,7 +45,7 @@ def command_parts(
     arguments: Mapping[Name, bytes] | None = None,
     data: bytes | BinaryIO | None = None,
     max_payload: int = DEFAULT_PAYLOAD,
-) -> Iterator[Part]:
+) -> Iterable[Part]:
     """
     The parts of a request: the name, the arguments in the order of their names, the data.
 
@@ -61,6 +61,8 @@ def command_parts(
     text = _ascii(name)
     if not text or len(text) > max_payload:
         raise FrameUsageError(f"a command's name has 1 to {max_payload} bytes, not {len(text)}")
+    if not arguments and data is None:
+        return ((COMMAND_NAME, NAME_EOS, text),)
     pairs = sorted((_ascii(key), value) for key, value in (arguments or {}).items())
     for key, value in pairs:
         if len(key) > 0xFFFF or len(key) + _lengths.size > max_payload:
@@ -69,8 +71,6 @@ def command_parts(
             raise FrameUsageError(
                 f"the value of argument {key!r} has {len(value)} bytes, more than 65,535"
             )
-    if not pairs and data is None:
-        return iter([(COMMAND_NAME, NAME_EOS, text)])
     return _command_parts(text, pairs, data, max_payload)
 
 
@@ -115,11 +115,17 @@ def _pieces(data: bytes | BinaryIO, size: int) -> Iterator[bytes]:
             return
 
 
-def response_parts(data: bytes, max_payload: int = DEFAULT_PAYLOAD) -> Iterator[Part]:
+def response_parts(data: bytes, max_payload: int = DEFAULT_PAYLOAD) -> Iterable[Part]:
     """
     The parts of a response. The last one is full where the data is a multiple of ``max_payload``.
     """
-    last = max(0, len(data) - 1) // max_payload * max_payload
+    if len(data) <= max_payload:
+        return ((BYTES_RESPONSE, EOS, data),)
+    return _response_parts(data, max_payload)
+
+
+def _response_parts(data: bytes, max_payload: int) -> Iterator[Part]:
+    last = (len(data) - 1) // max_payload * max_payload
     for start in range(0, last, max_payload):
         yield BYTES_RESPONSE, CONTINUATION, data[start : start + max_payload]
     yield BYTES_RESPONSE, EOS, data[last:]
@@ -150,12 +156,9 @@ def error_part(
 
 
 def _ascii(name: Name) -> bytes:
-    try:
-        text = name.encode("ascii") if isinstance(name, str) else bytes(name)
-        text.decode("ascii")
-    except UnicodeError:
-        raise FrameUsageError(f"a name is ASCII, not {name!r}") from None
-    return text
+    if not name.isascii():
+        raise FrameUsageError(f"a name is ASCII, not {name!r}")
+    return name.encode("ascii") if isinstance(name, str) else name
 
 
 def check_end(flags: int, what: str, request_id: int) -> bool:

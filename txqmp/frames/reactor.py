@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import attrs
 
-from txqmp.frames.actions import Action, Failed, StreamEncoded, WantFrame
+from txqmp.frames.actions import Action, Failed, StreamEncoded
 from txqmp.frames.codec import STREAM_SETTINGS, Frame, FrameDecoder
 from txqmp.frames.commands import error_part
 from txqmp.frames.credit import Grant, ReceiveCredit, SendCredit
@@ -60,7 +60,7 @@ class Reactor:
             return [self._again()]
         actions: list[Action] = []
         for frame in self._decoder.feed(data):
-            actions += [a for a in self.receive_frame(frame) if type(a) is not WantFrame]
+            actions += self._take(frame)
             if self.error is not None:
                 return actions
         if self._decoder.error is not None:
@@ -75,8 +75,11 @@ class Reactor:
         """
         if self.error is not None or self._ended:
             return [self._again()]
+        return self._take(frame)
+
+    def _take(self, frame: Frame) -> list[Action]:
         try:
-            payload = self._inputs.accept(frame, self._room(frame.request_id))
+            payload = self._inputs.accept(frame, self._room)
             if frame.type == STREAM_SETTINGS and self._takes_settings:
                 encoding = self._inputs.set_encoding(frame, payload)
                 return [StreamEncoded(frame.stream_id, encoding)]

@@ -142,6 +142,16 @@ class ServerReactor(Reactor):
             actions.append(SendFrames(tuple(deferred)))
         return actions
 
+    def receive_frame(self, frame: Frame) -> list[Action]:
+        """
+        Take one frame from the client, in place of its bytes.
+
+        :returns: what to do, in order; a :class:`~txqmp.frames.actions.WantFrame` where there is
+            nothing to do before more has come.
+        """
+        actions = super().receive_frame(frame)
+        return actions or [WantFrame("command-receiving" if self._half else "idle")]
+
     def _room(self, request_id: int) -> int:
         half = self._half.get(request_id)
         return half.room if half is not None else self.limits.message
@@ -185,7 +195,7 @@ class ServerReactor(Reactor):
             self._drop_half(request_id)
             return self._begin(request_id, half.name, half.arguments, half.data)
         self._check_half_bytes(request_id)
-        return [WantFrame("command-receiving")]
+        return []
 
     def _command(self, frame: Frame, name: bytes) -> list[Action]:
         request_id = frame.request_id
@@ -203,7 +213,8 @@ class ServerReactor(Reactor):
                 f"a client's requests have odd ids, not {request_id}",
                 request_id,
             )
-        self._asked = self._asked or not self._link.takes(name)
+        if not self._asked:
+            self._asked = not (self._offers_link and self._link.takes(name))
         if check_name(frame.flags, name, request_id):
             return self._begin(request_id, name, {}, None)
         if len(self._half) >= self.limits.half_received:
@@ -213,7 +224,7 @@ class ServerReactor(Reactor):
         self._half[request_id] = HalfRequest(
             request_id, name, frame.flags, self._clock(), self.limits
         )
-        return [WantFrame("command-receiving")]
+        return []
 
     def _check_half_bytes(self, request_id: int) -> None:
         if self._half_bytes > self.limits.half_received_bytes:
@@ -323,9 +334,11 @@ class ServerReactor(Reactor):
         return SendFrames((FrameSource(output, request_id, [(TEXT_OUTPUT, 0, payload)]),))
 
     def _output(self, stream: OutputStream | int | None) -> OutputStream:
+        if stream is None:
+            return self._outputs.get(2) or self.stream(2)
         if isinstance(stream, OutputStream):
             return self.stream(stream.id)
-        return self.stream(2 if stream is None else stream)
+        return self.stream(stream)
 
     def _send(
         self,

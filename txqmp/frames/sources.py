@@ -55,9 +55,10 @@ class FrameSource:
     __slots__ = (
         "_credit",
         "_done",
+        "_later",
         "_next",
-        "_parts",
         "_plain",
+        "_rest",
         "begun",
         "finished",
         "open",
@@ -82,22 +83,35 @@ class FrameSource:
         self.begun = False
         self.finished = False
         self.wake: Callable[[], Any] | None = None
-        self._parts: deque[Iterator[Part]] = deque([iter(parts)])
-        self._next: Part | None = None
         self.open = open
         self._credit = credit
         self._plain = plain
         self._done = done
+        # What is said next, if that is known; then the rest, then what was added while that lasts.
+        self._next: Part | None = None
+        self._rest: Iterator[Part] | None = None
+        self._later: deque[Iterator[Part]] | None = None
+        if type(parts) is tuple and len(parts) == 1:
+            self._next = parts[0]
+        else:
+            self._rest = iter(parts)
 
     def __iter__(self) -> Iterator[bytes]:
-        while (frame := self.next_frame()) is not None:
-            yield frame
+        return self
+
+    def __next__(self) -> bytes:
+        frame = None if self.finished else self.next_frame()
+        if frame is None:
+            raise StopIteration
+        return frame
 
     def next_frame(self) -> bytes | None:
         """The next frame; ``None`` where there is none now, or none any more."""
-        part = self._next or self._next_part()
+        part = self._next
         if part is None:
-            return None
+            part = self._pull()
+            if part is None:
+                return None
         type, flags, payload = part
         if (
             self._credit is not None
@@ -109,24 +123,20 @@ class FrameSource:
             return None
         frame = self.stream.frame(self.request_id, type, flags, payload, plain=self._plain)
         self.begun = True
-        self._next = self._next_part()
+        self._next = None if self._rest is None else self._pull()
         if self._next is None and not self.open:
-            self._finish()
-        return frame
-
-    def _next_part(self) -> Part | None:
-        while self._parts:
-            part = next(self._parts[0], None)
-            if part is not None:
-                return part
-            self._parts.popleft()
-        return None
-
-    def _finish(self) -> None:
-        if not self.finished:
             self.finished = True
             if self._done is not None:
                 self._done(self)
+        return frame
+
+    def _pull(self) -> Part | None:
+        while self._rest is not None:
+            part = next(self._rest, None)
+            if part is not None:
+                return part
+            self._rest = self._later.popleft() if self._later else None
+        return None
 
     def add(self, parts: Iterable[Part], *, last: bool = False) -> None:
         """
@@ -138,24 +148,30 @@ class FrameSource:
         if not self.open:
             raise FrameUsageError(f"request {self.request_id}: nothing follows the last frame")
         self.open = not last
-        self._parts.append(iter(parts))
+        if self._rest is None:
+            self._rest = iter(parts)
+        elif self._later is None:
+            self._later = deque([iter(parts)])
+        else:
+            self._later.append(iter(parts))
         if self.wake is not None:
             self.wake()
 
     def replace(self, parts: Iterable[Part]) -> None:
         """Say this, as the last, in place of all that was not said yet; nothing if all was."""
         if not self.finished:
-            self._parts.clear()
-            self._next = None
+            self._next = self._rest = self._later = None
             self.open = True
             self.add(parts, last=True)
 
     def drop(self) -> None:
         """Say nothing more."""
-        self._parts.clear()
-        self._next = None
+        self._next = self._rest = self._later = None
         self.open = False
-        self._finish()
+        if not self.finished:
+            self.finished = True
+            if self._done is not None:
+                self._done(self)
 
 
 class ResponseWriter:

@@ -8,7 +8,7 @@ whose frames take turns on one stream can then neither mix nor corrupt each othe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from txqmp.frames.codec import (
     ENCODED,
@@ -48,7 +48,16 @@ class OutputStream:
     :ivar max_payload: how much of a message fits into one frame, before it is encoded, in bytes.
     """
 
-    __slots__ = ("_begun", "_encoder", "_ended", "_limit", "encoding", "id", "max_payload")
+    __slots__ = (
+        "_begun",
+        "_encoder",
+        "_ended",
+        "_limit",
+        "_simple",
+        "encoding",
+        "id",
+        "max_payload",
+    )
 
     def __init__(
         self, stream_id: int, encoding: str = IDENTITY, limits: Limits = DEFAULT_LIMITS
@@ -57,6 +66,8 @@ class OutputStream:
         self.encoding = encoding
         self.max_payload = self._limit = limits.send_frame
         self._begun = self._ended = False
+        # Whether the next frame is nothing but a header and its payload.
+        self._simple = False
         self._encoder: Encoder | None = None
         if encoding != IDENTITY:
             known = ENCODINGS.get(encoding)
@@ -86,6 +97,8 @@ class OutputStream:
         :raises FrameUsageError: a field is out of its range, the payload too large, or the stream
             has ended.
         """
+        if self._simple and not last:
+            return encode_frame(request_id, self.id, 0, type, flags, payload, self._limit)
         if self._ended:
             raise FrameUsageError(f"stream {self.id} has ended")
         stream_flags = 0
@@ -114,6 +127,7 @@ class OutputStream:
         frame = encode_frame(request_id, self.id, stream_flags, type, flags, payload, self._limit)
         self._begun = True
         self._ended = last
+        self._simple = self._encoder is None and not last
         return settings + frame if settings else frame
 
 
@@ -147,11 +161,11 @@ class InputStreams:
         """Whether the peer may choose an encoding."""
         return bool(self._encodings)
 
-    def accept(self, frame: Frame, room: int) -> bytes:
+    def accept(self, frame: Frame, room: Callable[[int], int]) -> bytes:
         """
         Take the peer's next frame.
 
-        :param room: how much of its message may still come, in bytes.
+        :param room: tells how much of a request's message may still come, in bytes.
         :returns: its payload, decoded.
         :raises FrameProtocolError: the stream may not carry it, or it cannot be decoded.
         """
@@ -171,7 +185,9 @@ class InputStreams:
                 "received frame on unknown inactive stream without beginning of stream flag set",
                 frame.request_id,
             )
-        payload = self._decode(frame, room) if flags & ENCODED else frame.payload
+        payload = frame.payload
+        if flags & ENCODED:
+            payload = self._decode(frame, room(frame.request_id))
         if flags & STREAM_END:
             del self._decoders[stream_id]
         return payload

@@ -55,6 +55,7 @@ class ClientLink:
     :param terms: what it offers.
 
     :ivar request: the id of the request that opens the link; ``None`` where it was not asked for.
+    :ivar opening: whether it was asked for and is not answered yet.
     :ivar is_open: whether there is a link.
     :ivar leaving: why no new requests can be made; empty while they can.
     :ivar requests: what takes the answer to each of the link's commands, by request id.
@@ -62,6 +63,7 @@ class ClientLink:
 
     def __init__(self, owner: LinkOwner, terms: Terms) -> None:
         self.request: int | None = None
+        self.opening = False
         self.is_open = False
         self.leaving = ""
         self.requests: dict[int, Answered] = {}
@@ -79,6 +81,7 @@ class ClientLink:
         }
         action = self._command(LINK, arguments, self._take_lines)
         self.request = action.sources[0].request_id
+        self.opening = True
         return action
 
     def ping(self, token: bytes) -> SendFrames:
@@ -132,6 +135,7 @@ class ClientLink:
             check_error(frame.flags, frame.request_id)
             del self.requests[frame.request_id]
             self.request = None
+            self.opening = False
             message = payload.decode("utf-8", "replace")
             return [RequestFailed(frame.request_id, message, may_have_run=False)]
         if frame.type != BYTES_RESPONSE or check_end(frame.flags, "link", frame.request_id):
@@ -151,6 +155,7 @@ class ClientLink:
             if word != b"link" or decode_number(version) < VERSION:
                 raise malformed(line)
             peer = Terms.decode(terms)
+            self.opening = False
             self.is_open = True
             self._owner.link_opened(peer)
             return [LinkOpened(peer)]
