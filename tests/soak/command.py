@@ -27,6 +27,7 @@ RUNS = {
     "flood": (1_000_000, "events to subscribers that never read"),
     "restarts": (50, "QEMUs that are killed and restarted under one factory"),
     "refusals": (150, "QEMUs that dial a factory which has a session already"),
+    "hostile": (10_000, "frames and more of each attack on the frame protocol"),
 }
 
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python tests/soak",
-        description="Long runs against a real QEMU.",
+        description="Long runs, most of them against a real QEMU.",
         epilog="\n".join(f"  {name:<12} {count:>8} {what}" for name, (count, what) in RUNS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
