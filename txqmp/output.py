@@ -161,8 +161,8 @@ class Output:
         """
         If the connection is TLS, follow what is written with a record of one byte.
 
-        QEMU (7.2) reads its monitor byte by byte, and waits for the socket before each: the rest
-        of a record, which TLS has decrypted, it takes only while more is to come.
+        QEMU waits for the socket before each byte that it reads, and so takes the rest of a record
+        only when more comes (fact G47).
         """
         if ISSLTransport.providedBy(self._transport):
             self._nudge_clock = clock

@@ -427,6 +427,7 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
     def _end_command(self, command: PendingCommand) -> None:
         end = self._end
         assert end is not None
+        # Where we left first, QEMU may not have read it (fact G49).
         by_peer = not self._leaving and self._cause in (None, end)
         if command.name == "quit" and command.sent and by_peer:
             command.succeed(Message({"return": {}}) if command.whole else {})

@@ -13,8 +13,8 @@ class Refusal(Protocol):
     """
     Closes a connection when the peer has spoken, or has not for a while.
 
-    Not earlier: a QEMU (7.2) that dials as it starts, and finds the connection closed before its
-    greeting is out, crashes about once in forty times.
+    Not earlier: a QEMU that dials as it starts, and finds the connection closed before its greeting
+    is out, may crash (fact G48).
 
     :param limit: how long the peer gets to speak, in seconds.
     :param over: called with this object when the connection is closed.
