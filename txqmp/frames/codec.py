@@ -132,7 +132,7 @@ def encode_frame(
     length = len(payload)
     if length > max_payload:
         raise FrameUsageError(f"a payload of {length} bytes, more than {max_payload}")
-    if (type | flags) & ~0x0F:
+    if type > 15 or flags > 15:  # struct refuses what is below zero
         raise FrameUsageError(f"type and flags are from 0 to 15, not {type} and {flags}")
     try:
         return (
@@ -149,7 +149,8 @@ def encode_frame(
     except struct.error:
         raise FrameUsageError(
             f"a field is out of range: request id {request_id} (to 65535), stream id {stream_id},"
-            f" stream flags {stream_flags} (to 255), payload of {length} bytes (to {MAX_PAYLOAD})"
+            f" stream flags {stream_flags} (to 255), type {type}, flags {flags} (to 15), payload of"
+            f" {length} bytes (to {MAX_PAYLOAD})"
         ) from None
 
 
@@ -164,19 +165,20 @@ class FrameDecoder:
         read.
     """
 
-    __slots__ = ("_held", "_held_size", "_wanted", "error", "max_payload")
+    __slots__ = ("_held", "_wanted", "error", "max_payload")
 
     def __init__(self, max_payload: int = MAX_UNNEGOTIATED) -> None:
         self.max_payload = max_payload
         self.error: FrameProtocolError | None = None
-        self._held: list[bytes] = []
-        self._held_size = 0
+        # A frame's beginning; a bytearray from its second piece on, which grows in linear time and
+        # takes little more than the bytes themselves, however small the pieces are.
+        self._held: bytes | bytearray = b""
         self._wanted = HEADER_SIZE
 
     @property
     def held(self) -> int:
         """How many bytes of a frame that is not whole are held."""
-        return self._held_size
+        return len(self._held)
 
     def feed(self, data: bytes) -> list[Frame]:
         """
@@ -186,35 +188,34 @@ class FrameDecoder:
         """
         if self.error is not None:
             return []
-        if self._held:
-            self._held.append(data)
-            self._held_size += len(data)
-            if self._held_size < self._wanted:
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))  # its owner may fill a buffer anew
+        held = self._held
+        if held:
+            if len(held) + len(data) < self._wanted:
+                if isinstance(held, bytes):
+                    self._held = held = bytearray(held)
+                held += data
                 return []
-            data = b"".join(self._held)
-            self._held.clear()
-        size, start, wanted, largest = len(data), 0, HEADER_SIZE, self.max_payload
+            data = b"".join((held, data))
+            self._held = held = b""
+        size, start, begin, largest = len(data), 0, HEADER_SIZE, self.max_payload
         if HEADER_SIZE <= size <= HEADER_SIZE + largest:
             low, high, request, stream, stream_flags, kind = _unpack_from(data)
             if (high << 16 | low) + HEADER_SIZE == size:
                 # A chunk that is one frame: that is how small messages come.
-                self._held_size = 0
                 fields = (request, stream, stream_flags, kind >> 4, kind & 15, data[HEADER_SIZE:])
                 return [_new_frame(Frame, fields)]
         frames: list[Frame] = []
         add, new, unpack = frames.append, _new_frame, _unpack_from
-        while True:
-            begin = start + HEADER_SIZE
-            if begin > size:
-                wanted = HEADER_SIZE
-                break
+        wanted = HEADER_SIZE
+        while begin <= size:
             low, high, request, stream, stream_flags, kind = unpack(data, start)
             length = high << 16 | low
             if length > largest:
                 self.error = FrameLimitError(
                     "receive_frame", largest, f"a frame of {length} bytes", request
                 )
-                self._held_size = 0
                 return frames
             end = begin + length
             if end > size:
@@ -223,10 +224,9 @@ class FrameDecoder:
             fields = (request, stream, stream_flags, kind >> 4, kind & 15, data[begin:end])
             add(new(Frame, fields))
             start = end
+            begin = end + HEADER_SIZE
         self._wanted = wanted
-        self._held_size = size - start
-        if self._held_size:
-            self._held.append(data[start:] if start else data)
+        self._held = data[start:]
         return frames
 
     def finish(self) -> FrameProtocolError | None:
@@ -235,8 +235,8 @@ class FrameDecoder:
 
         :returns: :attr:`error`, which is set now if a frame was cut short.
         """
-        if self.error is None and self._held_size:
-            held, wanted = self._held_size, self._wanted
+        held, wanted = len(self._held), self._wanted
+        if self.error is None and held:
             if held < HEADER_SIZE:
                 self.error = FrameProtocolError(
                     Code.INCOMPLETE_HEADER, f"the input ended after {held} bytes of a header"
@@ -247,6 +247,7 @@ class FrameDecoder:
                     f"the input ended after {held - HEADER_SIZE} bytes of a payload of"
                     f" {wanted - HEADER_SIZE}",
                 )
+            self._held = b""
         return self.error
 
 

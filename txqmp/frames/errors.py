@@ -92,6 +92,6 @@ class FrameLimitError(FrameProtocolError):
     def __init__(
         self, limit: str, allowed: float, text: str, request_id: int | None = None
     ) -> None:
-        super().__init__(Code.LIMIT, f"{text} ({limit}: {allowed:g})", request_id)
+        super().__init__(Code.LIMIT, f"{text} ({limit}: {allowed})", request_id)
         self.limit = limit
         self.allowed = allowed
