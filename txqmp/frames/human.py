@@ -17,7 +17,7 @@ from txqmp.frames.codec import FLAG_NAMES, STREAM_FLAG_NAMES, TYPE_NAMES, Frame
 from txqmp.frames.errors import FrameUsageError
 
 
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|([\\'\"abfnrtv\n]))")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{0,2})|([0-7]{1,3})|([\\'\"abfnrtv\n])|\Z)")
 _LETTERS = {
     b"\\": b"\\",
     b"'": b"'",
@@ -38,7 +38,7 @@ def parse_frame(text: str) -> Frame:
     """
     The frame that a text describes.
 
-    :param text: of characters up to U+00FF; one beyond stands for its UTF-8 bytes.
+    :param text: in it, a character that is not ASCII stands for its UTF-8 bytes.
     :raises FrameUsageError: it describes none.
     """
     fields = text.split(" ", 5)
@@ -54,7 +54,7 @@ def parse_frame(text: str) -> Frame:
         _flags(stream_flags, STREAM_FLAG_NAMES),
         type,
         _flags(flags, FLAG_NAMES[type]),
-        _unescape(payload.encode("utf-8")),
+        _unescape(payload),
     )
     frame.encode()
     return frame
@@ -79,8 +79,9 @@ def format_frame(frame: Frame) -> str:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise FrameUsageError(f"neither a name nor a number: {text!r}")
+    # No field has more digits; the length is also what int() may refuse.
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        raise FrameUsageError(f"neither a name nor a number: {text!r:.60}")
     return int(text)
 
 
@@ -100,18 +101,21 @@ def _flag_text(flags: int, names: Mapping[int, str]) -> str:
     return "|".join(parts)
 
 
-def _unescape(text: bytes) -> bytes:
+def _unescape(text: str) -> bytes:
     def replace(found: re.Match[bytes]) -> bytes:
         pair, octal, letter = found.groups()
-        if pair is not None:
-            return bytes([int(pair, 16)])
         if octal is not None:
             return bytes([int(octal, 8) & 0xFF])
-        return _LETTERS[letter]
+        if letter is not None:
+            return _LETTERS[letter]
+        if pair is None or len(pair) < 2:
+            raise FrameUsageError(f"an escape that is not whole: {found[0].decode()!r}")
+        return bytes([int(pair, 16)])
 
-    if re.search(rb"(?<!\\)(?:\\\\)*\\x(?![0-9a-fA-F]{2})", text):
-        raise FrameUsageError(f"an escape without its two digits in {text!r}")
-    return _ESCAPE.sub(replace, text)
+    try:
+        return _ESCAPE.sub(replace, text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise FrameUsageError("a payload with half of a surrogate pair") from None
 
 
 def _escape(payload: bytes) -> str:
