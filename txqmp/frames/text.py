@@ -28,25 +28,32 @@ def _text(value: Text) -> str:
     if isinstance(value, str):
         # A lone surrogate has no UTF-8 form; it becomes "?" here and not an error far away.
         return value.encode("utf-8", "replace").decode("utf-8")
-    return bytes(value).decode("utf-8", "replace")
+    # Not bytes(value), which would make text of a number too.
+    return str(value, "utf-8", "replace")
 
 
 def _ascii(label: Text) -> str:
     try:
-        text = label if isinstance(label, str) else bytes(label).decode("ascii")
-    except UnicodeDecodeError:
-        text = ""
-    if not text.isascii() or bool(label) != bool(text):
-        raise FrameUsageError(f"a label is ASCII, not {label!r}")
-    return text
+        if not isinstance(label, str):
+            return str(label, "ascii")
+        label.encode("ascii")
+    except UnicodeError:
+        raise FrameUsageError(f"a label is ASCII, not {label!r:.60}") from None
+    return label
 
 
 def _labels(labels: Iterable[Text]) -> tuple[str, ...]:
-    return tuple(map(_ascii, labels))
+    return tuple(map(_ascii, _several(labels)))
 
 
 def _texts(values: Iterable[Text]) -> tuple[str, ...]:
-    return tuple(map(_text, values))
+    return tuple(map(_text, _several(values)))
+
+
+def _several(values: Iterable[Text]) -> Iterable[Text]:
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"several texts are wanted, not one: {values!r:.60}")
+    return values
 
 
 @attrs.frozen
