@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from io import TextIOBase
 from typing import BinaryIO
 
 from txqmp.frames.codec import (
@@ -52,26 +53,36 @@ def command_parts(
     :param name: not empty.
     :param arguments: their values, by name. One that does not fit into a frame is continued in
         further ones, which only newer peers understand.
-    :param data: the data, or a file to read it from; ``None`` for none, which is not the same as
-        no bytes.
+    :param data: the data, or a file to read it from, to its end; ``None`` for none, which is not
+        the same as no bytes. A read may give less than it was asked for, but not ``None``.
     :param max_payload: the most that one frame takes, in bytes.
     :raises FrameUsageError: the name is empty or not ASCII, or does not fit; the same for an
-        argument; an argument's value has more than 65,535 bytes. Raised at once.
+        argument; an argument's value has more than 65,535 bytes; two have one name, once as text
+        and once as bytes. Raised at once; while the parts are taken only what reading the file
+        raises, and this where it gives anything but the bytes that it was asked for.
     """
     text = _ascii(name)
     if not text or len(text) > max_payload:
         raise FrameUsageError(f"a command's name has 1 to {max_payload} bytes, not {len(text)}")
     if not arguments and data is None:
         return ((COMMAND_NAME, NAME_EOS, text),)
-    pairs = sorted((_ascii(key), value) for key, value in (arguments or {}).items())
-    for key, value in pairs:
+    values: dict[bytes, bytes] = {}
+    for each, value in (arguments or {}).items():
+        key = _ascii(each)
+        if key in values:
+            raise FrameUsageError(f"argument {key!r} is there twice")
         if len(key) > 0xFFFF or len(key) + _lengths.size > max_payload:
             raise FrameUsageError(f"an argument's name of {len(key)} bytes does not fit a frame")
-        if len(value) > 0xFFFF:
+        values[key] = _bytes(value)
+        if len(values[key]) > 0xFFFF:
             raise FrameUsageError(
-                f"the value of argument {key!r} has {len(value)} bytes, more than 65,535"
+                f"the value of argument {key!r} has {len(values[key])} bytes, more than 65,535"
             )
-    return _command_parts(text, pairs, data, max_payload)
+    if isinstance(data, TextIOBase):
+        raise FrameUsageError("the data are in a file that is open for text")
+    if data is not None and not hasattr(data, "read"):
+        data = _bytes(data)
+    return _command_parts(text, sorted(values.items()), data, max_payload)
 
 
 def _command_parts(
@@ -104,23 +115,38 @@ def _pieces(data: bytes | BinaryIO, size: int) -> Iterator[bytes]:
             yield data[start : start + size]
         return
     while True:
-        piece = b""
-        while len(piece) < size:
-            more = data.read(size - len(piece))
-            if not more:
-                break
-            piece += more
+        piece = _read(data, size)
         yield piece
         if len(piece) < size:
             return
 
 
+def _read(file: BinaryIO, size: int) -> bytes:
+    """So many bytes of a file; less where it ends."""
+    pieces: list[bytes] = []
+    while size:
+        piece = file.read(size)
+        if not isinstance(piece, bytes) or len(piece) > size:
+            # None, for one, is a file that has nothing yet: as its end it would lose the rest.
+            raise FrameUsageError(f"a file was asked for {size} bytes and gave {piece!r:.60}")
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
 def response_parts(data: bytes, max_payload: int = DEFAULT_PAYLOAD) -> Iterable[Part]:
     """
     The parts of a response. The last one is full where the data is a multiple of ``max_payload``.
+
+    :raises FrameUsageError: nothing fits into a frame.
     """
+    data = _bytes(data)
     if len(data) <= max_payload:
         return ((BYTES_RESPONSE, EOS, data),)
+    if max_payload < 1:
+        raise FrameUsageError(f"nothing fits into frames of {max_payload} bytes")
     return _response_parts(data, max_payload)
 
 
@@ -149,16 +175,27 @@ def error_part(
     """
     if protocol == application:
         raise FrameUsageError("an error is either the protocol's or the application's")
-    text = message.encode("utf-8", "replace") if isinstance(message, str) else message
+    text = message.encode("utf-8", "replace") if isinstance(message, str) else _bytes(message)
     if len(text) > max_payload:
         raise FrameUsageError(f"an error message of {len(text)} bytes, more than {max_payload}")
     return ERROR_RESPONSE, PROTOCOL_ERROR if protocol else APPLICATION_ERROR, text
 
 
 def _ascii(name: Name) -> bytes:
+    if not isinstance(name, str):
+        name = _bytes(name)
     if not name.isascii():
-        raise FrameUsageError(f"a name is ASCII, not {name!r}")
+        raise FrameUsageError(f"a name is ASCII, not {name!r:.60}")
     return name.encode("ascii") if isinstance(name, str) else name
+
+
+def _bytes(value: bytes) -> bytes:
+    """
+    Bytes that do not change while they wait to be sent.
+
+    :raises TypeError: they are none; ``bytes()`` would make some of a number.
+    """
+    return value if type(value) is bytes else bytes(memoryview(value))
 
 
 def check_end(flags: int, what: str, request_id: int) -> bool:
