@@ -2,8 +2,8 @@
 Content encodings: what a stream may do to the payloads on it.
 
 An encoder gives back all of a payload at once, flushed, so that the frame can be decoded when it
-arrives; its context stays, so that what a stream repeats costs little. A decoder never makes more
-than it is allowed to: the limit holds inside of it, not afterwards.
+arrives; its context stays, so that what a stream repeats costs little. A decoder makes no more than
+there is room for: the limit holds inside of it, not afterwards.
 
 ============ ========================================================================
 ``identity`` nothing
@@ -23,8 +23,6 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from txqmp.frames.errors import Code, FrameLimitError, FrameProtocolError
-
 
 zstd: Any
 try:
@@ -34,6 +32,10 @@ try:
         from backports import zstd
 except ImportError:
     zstd = None
+
+
+class UndecodableError(Exception):
+    """A payload is not what its stream's encoding makes."""
 
 
 class Encoder(Protocol):
@@ -46,14 +48,13 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """One direction of a stream, at the receiver."""
 
-    def decode(self, data: bytes, limit: str, room: int) -> bytes:
+    def decode(self, data: bytes, room: int) -> bytes:
         """
-        A payload, decoded.
+        A payload, decoded. The decoder cannot be used any more when it was too long, or not right.
 
         :param room: how many bytes it may have.
-        :param limit: the name of the limit that says so.
-        :raises FrameLimitError: it has more.
-        :raises FrameProtocolError: it cannot be decoded.
+        :returns: at most one byte more than ``room``, and that where it has more.
+        :raises UndecodableError: it cannot be decoded.
         """
 
 
@@ -69,16 +70,17 @@ class _ZlibDecoder:
     def __init__(self) -> None:
         self._decompressor = zlib.decompressobj()
 
-    def decode(self, data: bytes, limit: str, room: int) -> bytes:
+    def decode(self, data: bytes, room: int) -> bytes:
         try:
             decoded = self._decompressor.decompress(data, room + 1)
         except zlib.error as error:
-            raise _corrupt("zlib", error) from None
-        if len(decoded) > room:
-            raise FrameLimitError(limit, room, "a payload that decodes to more")
+            raise UndecodableError(str(error)) from None
         if self._decompressor.eof:
-            raise _corrupt("zlib", "the stream has ended")
+            raise UndecodableError("the zlib stream has ended")
         return decoded
+
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class _ZstdEncoder:
@@ -99,21 +101,22 @@ class _ZstdDecoder:
         self._decompressor = zstd.ZstdDecompressor(
             options={zstd.DecompressionParameter.window_log_max: window_log}
         )
+        self._magic = _ZSTD_MAGIC
 
-    def decode(self, data: bytes, limit: str, room: int) -> bytes:
+    def decode(self, data: bytes, room: int) -> bytes:
+        if self._magic:
+            # A libzstd may know the formats of its past, on whose windows there is no limit.
+            size = min(len(data), len(self._magic))
+            if data[:size] != self._magic[:size]:
+                raise UndecodableError("not the beginning of a zstd frame")
+            self._magic = self._magic[size:]
         try:
             decoded: bytes = self._decompressor.decompress(data, room + 1)
-        except zstd.ZstdError as error:
-            raise _corrupt("zstd", error) from None
-        if len(decoded) > room:
-            raise FrameLimitError(limit, room, "a payload that decodes to more")
+        except (zstd.ZstdError, EOFError) as error:
+            raise UndecodableError(str(error)) from None
         if self._decompressor.eof:
-            raise _corrupt("zstd", "the stream has ended")
+            raise UndecodableError("the zstd frame has ended")
         return decoded
-
-
-def _corrupt(name: str, problem: object) -> FrameProtocolError:
-    return FrameProtocolError(Code.CORRUPT_ENCODING, f"a payload that is not {name}: {problem}")
 
 
 @attrs.frozen
@@ -122,7 +125,8 @@ class Encoding:
     One content encoding.
 
     :ivar name: its name in stream settings.
-    :ivar overhead: how much longer than itself a payload of 32 KiB can get, in bytes, at most.
+    :ivar overhead: how much longer than itself a payload of up to 32 KiB can get, in bytes, at
+        most. The settings that name the encoding are no longer either.
     :ivar encoder: makes an encoder.
     :ivar decoder: makes a decoder.
     """

@@ -18,7 +18,7 @@ from txqmp.frames.codec import (
     Frame,
     encode_frame,
 )
-from txqmp.frames.encodings import ENCODINGS, IDENTITY, Decoder, Encoder
+from txqmp.frames.encodings import ENCODINGS, IDENTITY, Decoder, Encoder, UndecodableError
 from txqmp.frames.errors import Code, FrameLimitError, FrameProtocolError, FrameUsageError
 from txqmp.frames.limits import DEFAULT_LIMITS, Limits
 
@@ -26,9 +26,7 @@ from txqmp.frames.limits import DEFAULT_LIMITS, Limits
 class _Identity:
     """The encoding that changes nothing."""
 
-    def decode(self, data: bytes, limit: str, room: int) -> bytes:
-        if len(data) > room:
-            raise FrameLimitError(limit, room, f"a payload of {len(data)} bytes")
+    def decode(self, data: bytes, room: int) -> bytes:
         return data
 
 
@@ -43,7 +41,7 @@ class OutputStream:
     :param encoding: a name in :data:`~txqmp.frames.encodings.ENCODINGS`, or ``"identity"``. The
         peer must have said that it takes it.
     :param limits: its ``send_frame`` is the largest payload.
-    :raises FrameUsageError: there is no such encoding here.
+    :raises FrameUsageError: there is no such encoding here, or ``send_frame`` is too small for it.
 
     :ivar max_payload: how much of a message fits into one frame, before it is encoded, in bytes.
     """
@@ -73,8 +71,13 @@ class OutputStream:
             known = ENCODINGS.get(encoding)
             if known is None:
                 raise FrameUsageError(f"no encoding is called {encoding!r} here")
+            if self._limit <= known.overhead:
+                raise FrameUsageError(
+                    f"frames of {self._limit} bytes (send_frame) are too small for {encoding},"
+                    f" which needs more than {known.overhead}"
+                )
             self._encoder = known.encoder()
-            self.max_payload = max(1, min(self._limit, 32_768) - known.overhead)
+            self.max_payload = min(self._limit, 32_768) - known.overhead
 
     def frame(
         self,
@@ -101,11 +104,12 @@ class OutputStream:
             return encode_frame(request_id, self.id, 0, type, flags, payload, self._limit)
         if self._ended:
             raise FrameUsageError(f"stream {self.id} has ended")
-        stream_flags = 0
+        encoder = self._encoder
+        stream_flags = STREAM_END if last else 0
         settings = b""
         if not self._begun:
-            if self._encoder is None:
-                stream_flags = STREAM_BEGIN
+            if encoder is None:
+                stream_flags |= STREAM_BEGIN
             else:
                 settings = encode_frame(
                     request_id,
@@ -115,19 +119,25 @@ class OutputStream:
                     0,
                     encode_settings(self.encoding),
                 )
-        if last:
-            stream_flags |= STREAM_END
-        if self._encoder is not None and payload and not plain:
+        if encoder is None or plain or not payload:
+            frame = encode_frame(
+                request_id, self.id, stream_flags, type, flags, payload, self._limit
+            )
+        else:
             if len(payload) > self.max_payload:
                 raise FrameUsageError(
                     f"a payload of {len(payload)} bytes, more than {self.max_payload}"
                 )
-            stream_flags |= ENCODED
-            payload = self._encoder.encode(payload)
-        frame = encode_frame(request_id, self.id, stream_flags, type, flags, payload, self._limit)
+            # The header first: what is refused must not touch the encoder, whose every byte the
+            # peer's decoder has to see.
+            header = encode_frame(request_id, self.id, stream_flags | ENCODED, type, flags, b"")
+            encoded = encoder.encode(payload)
+            frame = len(encoded).to_bytes(3, "little") + header[3:] + encoded
         self._begun = True
-        self._ended = last
-        self._simple = self._encoder is None and not last
+        self._simple = encoder is None and not last
+        if last:
+            self._ended = True
+            self._encoder = None
         return settings + frame if settings else frame
 
 
@@ -208,10 +218,27 @@ class InputStreams:
                 f"an encoded frame on stream {frame.stream_id}, which has no encoding",
                 frame.request_id,
             )
-        limit = "decoded_frame"
-        if room < self._limits.decoded_frame:
-            limit = "message"
-        return decoder.decode(frame.payload, limit, min(room, self._limits.decoded_frame))
+        limit, allowed = "decoded_frame", self._limits.decoded_frame
+        if room < allowed:
+            limit, allowed, room = "message", self._limits.message, max(0, room)
+        else:
+            room = allowed
+        try:
+            payload = decoder.decode(frame.payload, room)
+        except UndecodableError as error:
+            raise FrameProtocolError(
+                Code.CORRUPT_ENCODING,
+                f"a payload on stream {frame.stream_id} that cannot be decoded: {error}",
+                frame.request_id,
+            ) from None
+        if len(payload) > room:
+            raise FrameLimitError(
+                limit,
+                allowed,
+                f"a payload that decodes to more than {room} bytes",
+                frame.request_id,
+            )
+        return payload
 
     def set_encoding(self, frame: Frame, payload: bytes) -> str:
         """
@@ -240,17 +267,18 @@ class InputStreams:
             raise FrameProtocolError(
                 Code.MALFORMED_SETTINGS, f"{name} has no parameters", frame.request_id
             )
-        decoder = _identity if name == IDENTITY else ENCODINGS[name].decoder()
         encoded = sum(each not in (None, _identity) for each in self._decoders.values())
-        if decoder is not _identity and encoded >= self._limits.encoded_streams:
+        if name != IDENTITY and encoded >= self._limits.encoded_streams:
             raise FrameLimitError(
                 "encoded_streams",
                 self._limits.encoded_streams,
                 "one more stream with an encoding",
                 frame.request_id,
             )
-        if frame.stream_id in self._decoders:
-            self._decoders[frame.stream_id] = decoder
+        if frame.stream_id in self._decoders:  # else the same frame ended it
+            self._decoders[frame.stream_id] = (
+                _identity if name == IDENTITY else ENCODINGS[name].decoder()
+            )
         return name
 
 
