@@ -178,8 +178,7 @@ def test_receive_frame(size: int) -> None:
 
 def add(assembler: Assembler, *payloads: bytes, last: bool = False) -> None:
     for payload in payloads:
-        assembler.count(payload, last)
-        assembler.add(payload)
+        assembler.take(payload, last)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10])
@@ -188,9 +187,9 @@ def test_message(size: int) -> None:
     assembler = Assembler(7, limits)
     add(assembler, bytes(size // 2), bytes(size - size // 2))
     assert assembler.room == 0
-    assert len(assembler.whole()) == size
+    assert len(assembler.message()) == size
     add(assembler, b"")
-    limited("message", size, 7, lambda: assembler.add(b"x"))
+    limited("message", size, 7, lambda: assembler.take(b"x", True))
     half = HalfRequest(7, b"c", HAVE_DATA, 0.0, limits)
     half.take_data(CONTINUED, bytes(size))
     limited("message", size, 7, lambda: half.take_data(LAST, b"x"))
@@ -278,7 +277,7 @@ def settings(stream_id: int, name: str = "zlib", flags: int = STREAM_BEGIN) -> F
 
 
 def take(streams: InputStreams, frame: Frame) -> None:
-    payload = streams.accept(frame, 1 << 20)
+    payload = streams.accept(frame, lambda request_id: 1 << 20)
     if frame.type == STREAM_SETTINGS:
         streams.set_encoding(frame, payload)
 
@@ -341,6 +340,6 @@ def test_decoded_frame_and_message(
     streams = InputStreams(True, Limits(**limits), [name])
     take(streams, settings(1, name))
     frame = Frame(5, 1, ENCODED, 4, 1, encoder.encode(bytes(most)))
-    assert streams.accept(frame, room) == bytes(most)
+    assert streams.accept(frame, lambda request_id: room) == bytes(most)
     frame = Frame(5, 1, ENCODED, 4, 1, encoder.encode(bytes(most + 1)))
-    limited(limit, most, 5, lambda: streams.accept(frame, room))
+    limited(limit, most, 5, lambda: streams.accept(frame, lambda request_id: room))

@@ -12,7 +12,7 @@ import textwrap
 import types
 import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -617,6 +617,22 @@ def test_a_payload_that_is_not_encoded_needs_no_room() -> None:
     assert receiver.received == [(1, b"12")]
 
 
+def test_the_room_is_that_of_the_frames_request() -> None:
+    inputs = InputStreams(True, encodings=["zlib"])
+    stream = output("zlib")
+    rooms = {3: 5, 5: 3}
+    for frame in frames_of(stream.frame(7, 4, 1, b"x", plain=True)):
+        if inputs.accept(frame, rooms.__getitem__) and frame.type == STREAM_SETTINGS:
+            inputs.set_encoding(frame, frame.payload)
+    for request_id, size in rooms.items():
+        (frame,) = frames_of(stream.frame(request_id, 4, 1, bytes(size)))
+        assert inputs.accept(frame, rooms.__getitem__) == bytes(size)
+    (frame,) = frames_of(stream.frame(5, 4, 1, bytes(4)))
+    with pytest.raises(FrameLimitError) as caught:
+        inputs.accept(frame, rooms.__getitem__)
+    assert caught.value.request_id == 5
+
+
 # Bombs
 
 BOMBS: Mapping[str, str] = {
@@ -805,10 +821,13 @@ def test_what_is_cut_into_several_frames_comes_when_it_can_be_decoded(name: str,
 # Where an encoding comes from
 
 
-def run_anew(monkeypatch: pytest.MonkeyPatch, **modules: Any) -> Mapping[str, Encoding]:
-    for module, value in modules.items():
-        monkeypatch.setitem(sys.modules, module, value)
-    found: Mapping[str, Encoding] = runpy.run_path(encodings.__file__)["ENCODINGS"]
+def run_anew(version: tuple[int, ...], **modules: Any) -> Mapping[str, Encoding]:
+    """Return the encodings that there are with another Python, and other modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "version_info", version)
+        for module, value in modules.items():
+            patch.setitem(sys.modules, module, value)
+        found: Mapping[str, Encoding] = runpy.run_path(encodings.__file__)["ENCODINGS"]
     return found
 
 
@@ -817,15 +836,18 @@ def test_the_encodings_are_best_first() -> None:
     assert all(name == known.name for name, known in ENCODINGS.items())
 
 
-def test_without_zstd_there_is_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(run_anew(monkeypatch, backports=None, compression=None)) == ["zlib"]
+@pytest.mark.parametrize("version", [(3, 10, 0), (3, 13, 0), (3, 14, 0)])
+def test_without_zstd_there_is_zlib(version: tuple[int, ...]) -> None:
+    assert list(run_anew(version, backports=None, compression=None)) == ["zlib"]
 
 
-def test_a_newer_python_brings_its_own_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
-    compression: Any = types.ModuleType("compression")
-    compression.zstd = encodings.zstd
-    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
-    found = run_anew(monkeypatch, compression=compression)
+@pytest.mark.parametrize(
+    ("version", "package"), [((3, 13, 9), "backports"), ((3, 14, 0), "compression")]
+)
+def test_a_newer_python_brings_its_own_zstd(version: tuple[int, ...], package: str) -> None:
+    module: Any = types.ModuleType(package)
+    module.zstd = encodings.zstd
+    modules = {"backports": None, "compression": None, package: module}
+    found = run_anew(version, **modules)
     assert list(found) == ["zstd", "zstd-8mb", "zlib"]
-    make: Callable[[], Any] = found["zstd"].encoder
-    assert make().encode(b"x")[:4] == b"\x28\xb5\x2f\xfd"
+    assert found["zstd"].encoder().encode(b"x")[:4] == b"\x28\xb5\x2f\xfd"
