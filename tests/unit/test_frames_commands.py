@@ -419,13 +419,13 @@ def test_a_value_may_continue_into_no_more_bytes() -> None:
 
 def test_what_is_held_is_known() -> None:
     half = half_request(ARGS | DATA)
-    assert half.held == 0
+    begun = half.held
     half.take_argument(CONTINUED, argument(b"abc", b"12", more=3))
-    assert half.held == half.argument_bytes == 9
+    assert (half.held - begun, half.argument_bytes) == (9, 9)
     half.take_argument(LAST, b"345")
-    assert half.held == 12
+    assert (half.held - begun, half.argument_bytes) == (12, 12)
     half.take_data(CONTINUED, b"1234")
-    assert (half.held, half.argument_bytes, half.size) == (16, 12, 4)
+    assert (half.held - begun, half.argument_bytes, half.size) == (16, 12, 4)
     assert half.room == Limits().message - 4
 
 
@@ -546,7 +546,7 @@ def test_any_frames_make_a_request_or_an_error(
             whole = (half.take_data if is_data else half.take_argument)(frame_flags, payload)
         except FrameProtocolError:
             return
-        assert half.held <= 80
+        assert half.argument_bytes <= 40 and half.size <= 40
         if whole:
             assert (half.data is not None) == bool(flags & DATA)
             assert bool(half.arguments) == bool(flags & ARGS)

@@ -126,6 +126,12 @@ def test_a_payload_is_read_like_a_literal(text: str, payload: bytes) -> None:
     assert payload_of(text) == payload
 
 
+def test_a_payload_is_shown_so_that_people_can_read_it() -> None:
+    payload = b"a b\\\n\r\t\x00\x1f\x7f\xc3'\"~"
+    text = "1 1 0 command-data eos " + r"""a b\\\n\r\t\x00\x1f\x7f\xc3'"~"""
+    assert format_frame(Frame(1, 1, 0, 3, 2, payload)) == text
+
+
 @pytest.mark.parametrize("text", ["\\x", "\\x4", "a\\x4g", "\\xg4", "\\\\\\x", "\\x 41", "a\\"])
 def test_an_escape_that_is_not_whole_is_refused(text: str) -> None:
     with pytest.raises(FrameUsageError, match="not whole"):
