@@ -84,6 +84,7 @@ FLAG_NAMES: Final[dict[int, dict[int, str]]] = {
 
 _header = struct.Struct("<HBHBBB")
 _pack, _unpack_from = _header.pack, _header.unpack_from
+_pack_fields = struct.Struct("<HBBB").pack
 
 
 class Frame(NamedTuple):
@@ -132,8 +133,8 @@ def encode_frame(
     length = len(payload)
     if length > max_payload:
         raise FrameUsageError(f"a payload of {length} bytes, more than {max_payload}")
-    if type > 15 or flags > 15:  # struct refuses what is below zero
-        raise FrameUsageError(f"type and flags are from 0 to 15, not {type} and {flags}")
+    if type > 15 or flags > 15:
+        raise _out_of_range(request_id, stream_id, stream_flags, type, flags)
     try:
         return (
             _pack(
@@ -147,11 +148,34 @@ def encode_frame(
             + payload
         )
     except struct.error:
-        raise FrameUsageError(
-            f"a field is out of range: request id {request_id} (to 65535), stream id {stream_id},"
-            f" stream flags {stream_flags} (to 255), type {type}, flags {flags} (to 15), payload of"
-            f" {length} bytes (to {MAX_PAYLOAD})"
-        ) from None
+        if length > MAX_PAYLOAD:
+            raise FrameUsageError(f"a payload of {length} bytes, more than {MAX_PAYLOAD}") from None
+        raise _out_of_range(request_id, stream_id, stream_flags, type, flags) from None
+
+
+def encode_fields(
+    request_id: int, stream_id: int, stream_flags: int, type: int, flags: int
+) -> bytes:
+    """
+    What follows the length in a header, for a payload that is not known yet.
+
+    :raises FrameUsageError: a field is out of its range.
+    """
+    if type > 15 or flags > 15:
+        raise _out_of_range(request_id, stream_id, stream_flags, type, flags)
+    try:
+        return _pack_fields(request_id, stream_id, stream_flags, type << 4 | flags)
+    except struct.error:
+        raise _out_of_range(request_id, stream_id, stream_flags, type, flags) from None
+
+
+def _out_of_range(
+    request_id: int, stream_id: int, stream_flags: int, type: int, flags: int
+) -> FrameUsageError:
+    return FrameUsageError(
+        f"a field is out of range: request id {request_id} (to 65535), stream id {stream_id},"
+        f" stream flags {stream_flags} (to 255), type {type}, flags {flags} (to 15)"
+    )
 
 
 class FrameDecoder:

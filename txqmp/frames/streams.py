@@ -16,6 +16,7 @@ from txqmp.frames.codec import (
     STREAM_END,
     STREAM_SETTINGS,
     Frame,
+    encode_fields,
     encode_frame,
 )
 from txqmp.frames.encodings import ENCODINGS, IDENTITY, Decoder, Encoder, UndecodableError
@@ -128,11 +129,11 @@ class OutputStream:
                 raise FrameUsageError(
                     f"a payload of {len(payload)} bytes, more than {self.max_payload}"
                 )
-            # The header first: what is refused must not touch the encoder, whose every byte the
+            # The fields first: what is refused must not touch the encoder, whose every byte the
             # peer's decoder has to see.
-            header = encode_frame(request_id, self.id, stream_flags | ENCODED, type, flags, b"")
+            fields = encode_fields(request_id, self.id, stream_flags | ENCODED, type, flags)
             encoded = encoder.encode(payload)
-            frame = len(encoded).to_bytes(3, "little") + header[3:] + encoded
+            frame = len(encoded).to_bytes(3, "little") + fields + encoded
         self._begun = True
         self._simple = encoder is None and not last
         if last:
