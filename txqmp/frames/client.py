@@ -136,7 +136,8 @@ class ClientReactor(Reactor):
         :param name: the command's name: ASCII, not empty.
         :param arguments: values by name, of at most 65,535 bytes.
         :param data: data, or a file to read them from while they are sent. If that raises, so does
-            who asks for frames, and the request must be cancelled.
+            who asks for the frames, and no more are given: cancel the request then, over a link; a
+            server without one waits for the rest, so the connection must be closed.
         :param whole: give the response as one; else in pieces, as they come, of which
             :meth:`consumed` wants to be told over a link.
         :param stream: one of ours, or its id.
@@ -146,7 +147,8 @@ class ClientReactor(Reactor):
             going away; or the connection has failed.
         """
         if self.error is not None or self._ended or self._link.closed:
-            self._check_usable()
+            self._check_open()
+            raise FrameUsageError(f"no new requests: {self._link.closed}")
         if len(self._requests) >= self._most:
             raise FrameUsageError(f"{len(self._requests)} requests are active")
         output = self.stream(stream.id if isinstance(stream, OutputStream) else stream)
@@ -185,11 +187,6 @@ class ClientReactor(Reactor):
             raise FrameUsageError(f"the connection has failed: {self.error}")
         if self._ended:
             raise FrameUsageError("the connection has ended")
-
-    def _check_usable(self) -> None:
-        self._check_open()
-        if self._link.closed:
-            raise FrameUsageError(f"no new requests: {self._link.closed}")
 
     def cancel(self, request_id: int) -> list[Action]:
         """

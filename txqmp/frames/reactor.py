@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 import attrs
@@ -17,7 +18,7 @@ from txqmp.frames.link.words import Terms
 from txqmp.frames.streams import InputStreams, OutputStream
 
 
-class Reactor:
+class Reactor(ABC):
     """
     One side of a connection.
 
@@ -53,7 +54,7 @@ class Reactor:
         :returns: what to do, in order.
         """
         if self.error is not None or self._ended:
-            return [self._again()]
+            return [self._again()] if data or self.error is not None else []
         actions: list[Action] = []
         for frame in self._decoder.feed(data):
             actions += self._take(frame)
@@ -83,13 +84,13 @@ class Reactor:
         except FrameProtocolError as error:
             return [self._fail(error)]
 
+    @abstractmethod
     def _room(self, request_id: int) -> int:
         """How many bytes of a request's message may still come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         """Take a frame whose stream is in order; ``payload`` is decoded."""
-        raise NotImplementedError
 
     def _again(self) -> Failed:
         if self.error is None:

@@ -281,7 +281,9 @@ class ResponseWriter:
 
         :raises FrameUsageError: the response has ended.
         """
-        self.source.add(self._pieces(bytes(memoryview(data))))
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))  # its owner may change it while it waits
+        self.source.add(self._pieces(data))
         self._waiting += len(data)
 
     def _pieces(self, data: bytes) -> Iterator[Part]:
