@@ -79,11 +79,17 @@ class RunCommand:
 @attrs.define
 class CancelCommand:
     """
-    The client does not want the answer to a request any more. Answer it all the same, best with
-    ``respond_cancelled()``: until then it counts as active.
+    The client does not want the answer to a request any more.
+
+    If it has none yet, answer it all the same, best with ``respond_cancelled()``: until then it
+    counts as active. It may have been answered since the reactor gave this.
+
+    :ivar answered: whether it was answered already: the answer, or a response in pieces, is cut
+        short, and nothing is left to do but to stop writing.
     """
 
     request_id: int
+    answered: bool = False
 
 
 @attrs.define

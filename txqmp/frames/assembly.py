@@ -128,8 +128,8 @@ class HalfRequest(Assembler):
 
     @property
     def held(self) -> int:
-        """How many bytes are held."""
-        return self.size + self.argument_bytes
+        """How many bytes are held, those of the name included."""
+        return len(self.name) + self.argument_bytes + self.size
 
     @property
     def data(self) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import BinaryIO
 
 from txqmp.frames.actions import (
@@ -16,23 +16,22 @@ from txqmp.frames.actions import (
     TextOutput,
 )
 from txqmp.frames.assembly import Assembler
-from txqmp.frames.codec import (
-    BYTES_RESPONSE,
-    ERROR_RESPONSE,
-    TEXT_OUTPUT,
-    Frame,
-)
-from txqmp.frames.commands import Name, check_end, check_error, command_parts
+from txqmp.frames.codec import BYTES_RESPONSE, ERROR_RESPONSE, TEXT_OUTPUT, Frame
+from txqmp.frames.commands import Name, Part, check_end, check_error, command_parts
 from txqmp.frames.credit import Grant
 from txqmp.frames.encodings import ENCODINGS
 from txqmp.frames.errors import Code, FrameProtocolError, FrameUsageError
 from txqmp.frames.limits import DEFAULT_LIMITS, Limits
 from txqmp.frames.link.client import ClientLink
-from txqmp.frames.link.words import REFUSED
+from txqmp.frames.link.words import REFUSED, Terms
 from txqmp.frames.reactor import Reactor
-from txqmp.frames.sources import FrameSource
+from txqmp.frames.sources import FrameSource, Gate
 from txqmp.frames.streams import OutputStream
 from txqmp.frames.text import decode_text
+
+
+#: With a link, this many requests at most are active: the link needs ids too.
+_MOST_WITH_LINK = 30_000
 
 
 class RequestIds:
@@ -46,7 +45,7 @@ class RequestIds:
         self._first = self._next = first
         self._step = step
 
-    def allocate(self, used: Container[int]) -> int:
+    def allocate(self, *used: Container[int]) -> int:
         """
         The next id that is not in use.
 
@@ -58,7 +57,10 @@ class RequestIds:
             self._next += self._step
             if self._next > 0xFFFF:
                 self._next = self._first
-            if request_id not in used:
+            for each in used:
+                if request_id in each:
+                    break
+            else:
                 return request_id
             if self._next == start:
                 raise FrameUsageError("all request ids are in use")
@@ -75,6 +77,18 @@ class _Request(Assembler):
         self.whole = whole
         self.cancelled = False
 
+    @property
+    def may_have_run(self) -> bool:
+        """Whether all of it was given to be sent: nobody runs less."""
+        return self.source.finished and not self.source.cut
+
+    def cancel(self) -> None:
+        """Hold nothing any more."""
+        self.cancelled = True
+        self.whole = False
+        self.size = 0
+        self._pieces.clear()
+
 
 class ClientReactor(Reactor):
     """
@@ -82,6 +96,7 @@ class ClientReactor(Reactor):
 
     :param limits: how much is taken, held and sent.
     :param encodings: the encodings in which the server may send, best first.
+    :raises FrameUsageError: there is no such encoding.
     """
 
     def __init__(
@@ -90,12 +105,14 @@ class ClientReactor(Reactor):
         super().__init__(client=True, limits=limits, encodings=encodings, first_stream=1)
         self._ids = RequestIds()
         self._requests: dict[int, _Request] = {}
+        self._gate = Gate(limits.half_received, limits.half_received_bytes)
+        self._most = limits.active
         self._asked = False
-        self._link = ClientLink(self, self._terms)
+        self._link = ClientLink(self, limits.control)
 
     @property
     def active(self) -> frozenset[int]:
-        """The requests that are not answered yet, by id."""
+        """The requests that are not answered yet, by id; those of the link are none."""
         return frozenset(self._requests)
 
     # Requests
@@ -113,9 +130,14 @@ class ClientReactor(Reactor):
         """
         Make a request.
 
+        It waits in its source, if need be, until the server can take it: until fewer are sent in
+        part, and until credit is there for its data.
+
         :param name: the command's name: ASCII, not empty.
         :param arguments: values by name, of at most 65,535 bytes.
-        :param data: data, or a file to read them from while they are sent.
+        :param data: data, or a file to read them from while they are sent. If that raises, so does
+            who asks for the frames, and no more are given: cancel the request then, over a link; a
+            server without one waits for the rest, so the connection must be closed.
         :param whole: give the response as one; else in pieces, as they come, of which
             :meth:`consumed` wants to be told over a link.
         :param stream: one of ours, or its id.
@@ -124,25 +146,41 @@ class ClientReactor(Reactor):
         :raises FrameUsageError: it cannot be sent; too many requests are active; the server is
             going away; or the connection has failed.
         """
-        self._check_usable()
-        if self._link.opening:
-            raise FrameUsageError("the link is being opened: requests must wait")
-        if len(self._requests) >= self.limits.active:
+        if self.error is not None or self._ended or self._link.closed:
+            self._check_open()
+            raise FrameUsageError(f"no new requests: {self._link.closed}")
+        if len(self._requests) >= self._most:
             raise FrameUsageError(f"{len(self._requests)} requests are active")
         output = self.stream(stream.id if isinstance(stream, OutputStream) else stream)
         parts = command_parts(name, arguments, data, output.max_payload)
-        request_id = self._allocate()
+        gate, size = None, 0
+        if arguments or data is not None:
+            gate, size = self._gate, self._size(name, arguments or {}, data)
+        request_id = self._ids.allocate(self._requests, self._link.requests)
         self._asked = True
-        source = FrameSource(output, request_id, parts, credit=self._send_credit, plain=plain)
-        if self._send_credit is not None:
-            self._send_credit.begin(request_id)
+        source = FrameSource(
+            output, request_id, parts, credit=self._send_credit, gate=gate, plain=plain
+        )
+        if size:
+            source.size = size
         self._requests[request_id] = _Request(source, whole, self.limits)
         return request_id, SendFrames((source,))
 
-    def _allocate(self) -> int:
-        if self._link.requests:
-            return self._ids.allocate({*self._requests, *self._link.requests})
-        return self._ids.allocate(self._requests)
+    def _size(
+        self, name: Name, arguments: Mapping[Name, bytes], data: bytes | BinaryIO | None
+    ) -> int:
+        """How much the server holds before it has all of a request, at most."""
+        peer = self.peer
+        most = self.limits.message if peer is None else peer.message
+        size = sum(4 + len(key) + len(value) for key, value in arguments.items())
+        if peer is not None and size > peer.request_arguments:
+            raise FrameUsageError(f"arguments of {size} bytes, more than {peer.request_arguments}")
+        if data is not None:
+            data_size = most if hasattr(data, "read") else len(data)
+            if peer is not None and data_size > most:
+                raise FrameUsageError(f"data of {data_size} bytes, more than {most}")
+            size += data_size
+        return len(name) + size
 
     def _check_open(self) -> None:
         if self.error is not None:
@@ -150,36 +188,31 @@ class ClientReactor(Reactor):
         if self._ended:
             raise FrameUsageError("the connection has ended")
 
-    def _check_usable(self) -> None:
-        if self.error is not None or self._ended:
-            self._check_open()
-        if self._link.leaving:
-            raise FrameUsageError(f"no new requests: {self._link.leaving}")
-
     def cancel(self, request_id: int) -> list[Action]:
         """
         Want no answer to a request any more. It is over when
-        :class:`~txqmp.frames.actions.RequestCancelled` comes, at once where nothing was sent yet;
-        a server without a link answers it all the same, and that is swallowed.
+        :class:`~txqmp.frames.actions.RequestCancelled` comes: at once where nothing was sent yet.
+        Without a link the rest of it is sent, the server answers, and that is swallowed.
 
-        :raises FrameUsageError: it is not active.
+        :raises FrameUsageError: it is not active, or was cancelled already.
         """
         request = self._requests.get(request_id)
         if request is None or request.cancelled:
             raise FrameUsageError(f"request {request_id} is not active")
-        request.cancelled = True
-        if not request.source.begun:
-            request.source.drop()
+        request.cancel()
+        source = request.source
+        if not source.begun:
+            source.drop()
             return [*self._over(request_id), RequestCancelled(request_id, may_have_run=False)]
-        if self.peer is None or self.error is not None or self._ended:
+        if self.peer is None or self.error is not None:
             return []
-        request.source.drop()
-        return [self._link.cancel(request_id)]
+        source.drop()
+        return self._link.cancel(request_id)
 
     def consumed(self, request_id: int, size: int) -> list[Action]:
         """
         So many bytes of a response that comes in pieces have been dealt with: over a link, the
-        server may send more.
+        server may send more. What is not told of, is told when the response ends.
         """
         if self._receive_credit is None:
             return []
@@ -191,8 +224,9 @@ class ClientReactor(Reactor):
         """
         The server sends nothing more.
 
-        :returns: a :class:`~txqmp.frames.actions.Failed` if a frame was cut short, and a
-            :class:`~txqmp.frames.actions.RequestLost` for each request that has no answer.
+        :returns: a :class:`~txqmp.frames.actions.Failed` if a frame was cut short; for each request
+            without an answer a :class:`~txqmp.frames.actions.RequestLost`, or
+            :class:`~txqmp.frames.actions.RequestCancelled`.
         """
         if self._ended:
             return []
@@ -204,12 +238,9 @@ class ClientReactor(Reactor):
         requests, self._requests = self._requests, {}
         self._link.requests.clear()
         for request_id, request in requests.items():
-            begun = request.source.begun
+            kind = RequestCancelled if request.cancelled else RequestLost
+            actions.append(kind(request_id, request.may_have_run))
             request.source.drop()
-            if request.cancelled:
-                actions.append(RequestCancelled(request_id, may_have_run=begun))
-            else:
-                actions.append(RequestLost(request_id, may_have_run=begun))
         return actions
 
     def _room(self, request_id: int) -> int:
@@ -220,6 +251,9 @@ class ClientReactor(Reactor):
 
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         request_id, kind = frame.request_id, frame.type
+        request = self._requests.get(request_id)
+        if kind == BYTES_RESPONSE and request is not None:
+            return self._response(frame, request, payload)
         if kind == ERROR_RESPONSE and check_error(frame.flags, request_id):
             raise FrameProtocolError(
                 Code.REPORTED_BY_PEER,
@@ -229,28 +263,18 @@ class ClientReactor(Reactor):
         answered = self._link.requests.get(request_id)
         if answered is not None:
             return answered(frame, payload)
-        request = self._requests.get(request_id)
         if request is None:
             raise FrameProtocolError(
                 Code.INACTIVE_REQUEST,
                 f"received frame for inactive request ID: {request_id}",
                 request_id,
             )
-        if kind == BYTES_RESPONSE:
-            return self._response(frame, request, payload)
         if kind == ERROR_RESPONSE:
-            message = payload.decode("utf-8", "replace")
-            ran = message != REFUSED
-            cancelled = request.cancelled
-            actions = self._over(request_id)
-            if cancelled:
-                return [*actions, RequestCancelled(request_id, ran)]
-            return [*actions, RequestFailed(request_id, message, ran)]
+            return self._error(request, payload)
         if kind == TEXT_OUTPUT:
-            request.count(payload, False)
-            if request.cancelled:
-                return []
-            return [TextOutput(request_id, decode_text(payload, request_id))]
+            (request.count if request.whole else request.count_empty)(payload, False)
+            atoms = decode_text(payload, request_id)
+            return [] if request.cancelled else [TextOutput(request_id, atoms)]
         raise FrameProtocolError(
             Code.UNEXPECTED_FRAME_TYPE, f"received unexpected frame type: {kind}", request_id
         )
@@ -258,36 +282,50 @@ class ClientReactor(Reactor):
     def _response(self, frame: Frame, request: _Request, payload: bytes) -> list[Action]:
         request_id = frame.request_id
         last = check_end(frame.flags, "bytes response", request_id)
+        if not request.source.finished:
+            raise _answered_early(request_id)
         actions: list[Action] = []
-        held = request.whole and not request.cancelled
-        if held:
+        whole = request.whole
+        if whole:
             request.take(payload, last)
+            if last:
+                actions.append(Response(request_id, request.message()))
         else:
             request.count_empty(payload, last)
-        if self._receive_credit is not None:
-            self._receive_credit.receive(request_id, len(payload))
-            if request.whole or request.cancelled:
-                actions += self._grant(self._receive_credit.consume(request_id, len(payload)))
-        if held and last:
-            actions.append(Response(request_id, request.message()))
-        elif not held and not request.cancelled:
-            actions.append(ResponseData(request_id, payload, last))
+            if not request.cancelled:
+                actions.append(ResponseData(request_id, payload, last))
+        credit = self._receive_credit
+        if credit is not None:
+            credit.receive(request_id, len(payload))
+            if whole or request.cancelled:
+                actions += self._grant(credit.consume(request_id, len(payload)))
         if last:
             actions += self._over(request_id)
             if request.cancelled:
-                actions.append(RequestCancelled(request_id))
+                actions.append(RequestCancelled(request_id, request.may_have_run))
+        return actions
+
+    def _error(self, request: _Request, payload: bytes) -> list[Action]:
+        request_id = request.request_id
+        if not request.source.finished:
+            raise _answered_early(request_id)
+        message = payload.decode("utf-8", "replace")
+        ran = request.may_have_run and message != REFUSED
+        actions = self._over(request_id)
+        if request.cancelled:
+            actions.append(RequestCancelled(request_id, ran))
+        else:
+            actions.append(RequestFailed(request_id, message, ran))
         return actions
 
     def _over(self, request_id: int) -> list[Action]:
         """A request is over: its id is free."""
-        request = self._requests.pop(request_id)
-        if not request.source.finished:
-            request.source.drop()
-        if self._send_credit is not None:
-            self._send_credit.forget(request_id)
-        if self._receive_credit is not None:
-            return self._grant(self._receive_credit.forget(request_id))
-        return []
+        del self._requests[request_id]
+        if self._send_credit is None or self._receive_credit is None:
+            return []
+        self._link.forget(request_id)
+        self._send_credit.forget(request_id)
+        return self._grant(self._receive_credit.forget(request_id))
 
     # The link
 
@@ -295,19 +333,20 @@ class ClientReactor(Reactor):
         """
         Ask the server for a link, before any request. The answer is a
         :class:`~txqmp.frames.actions.LinkOpened`, or a
-        :class:`~txqmp.frames.actions.RequestFailed` for request :attr:`link_request`: then the
-        server knows nothing of it, and the connection can be used without.
+        :class:`~txqmp.frames.actions.RequestFailed` for request :attr:`link_request`: then there is
+        none, and the connection can be used without.
 
-        :raises FrameUsageError: there was a request already.
+        :raises FrameUsageError: there was a request already; the frames that the limits allow are
+            too small; or the connection has failed.
         """
-        self._check_usable()
+        self._check_open()
         if self._link.request is not None or self._asked:
             raise FrameUsageError("a link is opened once, before any request")
-        return self._link.open()
+        return self._link.open(Terms.of(self.limits, self._encodings))
 
     @property
     def link_request(self) -> int | None:
-        """The id of the request that opens the link; ``None`` where there is none."""
+        """The id of the request that asked for the link; ``None`` where none did."""
         return self._link.request
 
     def ping(self, token: bytes) -> SendFrames:
@@ -315,27 +354,40 @@ class ClientReactor(Reactor):
         Have the server answer with a :class:`~txqmp.frames.actions.Pong`.
 
         :param token: 1 to 64 printable ASCII characters, which come back.
-        :raises FrameUsageError: there is no link, or the token is none.
+        :raises FrameUsageError: there is no link, or the token is none; too many pings are not
+            answered yet; or the connection has failed.
         """
         self._check_open()
         return self._link.ping(token)
 
     def goaway(self, reason: str = "") -> SendFrames:
         """
-        Make no new requests, and tell the server so.
+        Make no new requests, and tell the server so, the first time.
 
-        :raises FrameUsageError: there is no link.
+        :raises FrameUsageError: there is no link, or the connection has failed.
         """
         self._check_open()
         return self._link.goaway(reason)
 
-    def link_source(self, name: bytes, arguments: dict[Name, bytes]) -> FrameSource:
+    def link_opened(self, peer: Terms) -> None:
+        """From now on both sides count what they send; called by the link."""
+        super().link_opened(peer)
+        self._gate.limit = peer.half_received
+        self._gate.size_limit = peer.half_received_bytes
+        self._most = min(self.limits.active, peer.active, _MOST_WITH_LINK)
+
+    def link_source(self, parts: Iterable[Part]) -> FrameSource:
         """For :class:`~txqmp.frames.link.client.LinkOwner`."""
-        output = self.stream(1)
-        parts = command_parts(name, arguments, None, output.max_payload)
-        return FrameSource(output, self._allocate(), parts, plain=True)
+        request_id = self._ids.allocate(self._requests, self._link.requests)
+        return FrameSource(self.stream(1), request_id, parts, plain=True)
 
     def _grant(self, grants: list[Grant]) -> list[Action]:
         if not grants or self.error is not None or self._ended:
             return []
-        return [self._link.grant(grants)]
+        return self._link.grant(grants)
+
+
+def _answered_early(request_id: int) -> FrameProtocolError:
+    return FrameProtocolError(
+        Code.ANSWERED_EARLY, "an answer to a request that is not sent yet", request_id
+    )

@@ -4,6 +4,10 @@ Credit: how much of a message may be sent before its receiver has dealt with wha
 Counted in decoded bytes of commands' data and of responses, for each request and for the
 connection as a whole (request id 0). A grant is an absolute offset: one that comes twice, or late,
 changes nothing.
+
+Neither side can wait for ever for the other. A receiver grants more as soon as half of a window has
+been dealt with, so more than the other half is open to a sender whose bytes all have been; and a
+sender never wants more than half of a window at a time.
 """
 
 from __future__ import annotations
@@ -27,53 +31,102 @@ class SendCredit:
     :param connection_window: what all may send together at first.
     """
 
+    __slots__ = (
+        "_allowed",
+        "_connection_allowed",
+        "_connection_sent",
+        "_largest",
+        "_sent",
+        "_stalled",
+        "_window",
+    )
+
     def __init__(self, window: int, connection_window: int) -> None:
         self._window = window
-        self._allowed = {CONNECTION: connection_window}
-        self._sent = {CONNECTION: 0}
-        self._stalled: dict[FrameSource, None] = {}
+        self._connection_allowed = connection_window
+        self._connection_sent = 0
+        self._largest = max(1, min(window, connection_window) // 2)
+        # By request, from the first byte that it sends until it is over.
+        self._sent: dict[int, int] = {}
+        self._allowed: dict[int, int] = {}
+        self._stalled: dict[int, FrameSource] = {}
+
+    def __len__(self) -> int:
+        """How many requests are counted."""
+        return len(self._sent)
 
     @property
     def stalled(self) -> int:
         """How many messages wait for credit."""
         return len(self._stalled)
 
-    def begin(self, request_id: int) -> None:
-        """A request begins."""
-        self._allowed[request_id] = self._window
-        self._sent[request_id] = 0
-
     def room(self, request_id: int) -> int:
-        """How many bytes may be sent for a request that has begun."""
-        allowed, sent = self._allowed, self._sent
-        return min(allowed[CONNECTION] - sent[CONNECTION], allowed[request_id] - sent[request_id])
+        """How many bytes may be sent for a request."""
+        allowed = self._allowed.get(request_id, self._window)
+        return min(
+            allowed - self._sent.get(request_id, 0),
+            self._connection_allowed - self._connection_sent,
+        )
 
-    def spend(self, source: FrameSource, size: int) -> bool:
+    def spend(self, source: FrameSource, size: int) -> int:
         """For :class:`~txqmp.frames.sources.Credit`."""
         request_id = source.request_id
+        size = min(size, self._largest)
         if self.room(request_id) < size:
-            self._stalled[source] = None
-            return False
-        self._sent[request_id] += size
-        self._sent[CONNECTION] += size
-        return True
+            self._stalled[request_id] = source
+            return 0
+        self._sent[request_id] = self._sent.get(request_id, 0) + size
+        self._connection_sent += size
+        return size
 
     def grant(self, request_id: int, offset: int) -> None:
-        """Take a grant; one for a request that is over means nothing."""
-        if request_id in self._allowed and offset > self._allowed[request_id]:
+        """Take a grant; one for a request that is not counted means nothing."""
+        if request_id == CONNECTION:
+            if offset > self._connection_allowed:
+                self._connection_allowed = offset
+                stalled, self._stalled = self._stalled, {}
+                for source in stalled.values():
+                    _wake(source)
+        elif request_id in self._sent and offset > self._allowed.get(request_id, self._window):
             self._allowed[request_id] = offset
-            stalled, self._stalled = self._stalled, {}
-            for source in stalled:
-                if source.wake is not None:
-                    source.wake()
+            if request_id in self._stalled:
+                _wake(self._stalled.pop(request_id))
 
     def forget(self, request_id: int) -> None:
         """A request is over."""
-        self._allowed.pop(request_id, None)
-        self._sent.pop(request_id, None)
-        self._stalled = {
-            source: None for source in self._stalled if source.request_id != request_id
-        }
+        if self._sent.pop(request_id, None) is not None:
+            self._allowed.pop(request_id, None)
+        self._stalled.pop(request_id, None)
+
+
+def _wake(source: FrameSource) -> None:
+    if source.wake is not None:
+        source.wake(source)
+
+
+class _Window:
+    """What one request, or all together, may send us."""
+
+    __slots__ = ("consumed", "granted", "received", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = self.granted = size
+        self.received = self.consumed = 0
+
+    def receive(self, size: int, request_id: int) -> None:
+        self.received += size
+        if self.received > self.granted:
+            raise FrameProtocolError(
+                Code.CREDIT_EXCEEDED, f"{self.received} bytes, more than was granted", request_id
+            )
+
+    def consume(self, size: int) -> bool:
+        """Whether there is something to grant."""
+        self.consumed += size
+        if self.consumed + self.size - self.granted < self.size // 2:
+            return False
+        self.granted = self.consumed + self.size
+        return True
 
 
 class ReceiveCredit:
@@ -85,12 +138,21 @@ class ReceiveCredit:
     :param connection_window: the same for all together.
     """
 
+    __slots__ = ("_connection", "_requests", "_window")
+
     def __init__(self, window: int, connection_window: int) -> None:
         self._window = window
-        self._connection_window = connection_window
-        self._received: dict[int, int] = {CONNECTION: 0}
-        self._consumed: dict[int, int] = {CONNECTION: 0}
-        self._granted: dict[int, int] = {CONNECTION: connection_window}
+        self._connection = _Window(connection_window)
+        self._requests: dict[int, _Window] = {}
+
+    def __len__(self) -> int:
+        """How many requests are counted."""
+        return len(self._requests)
+
+    @property
+    def held(self) -> int:
+        """How many bytes came and have not been dealt with."""
+        return self._connection.received - self._connection.consumed
 
     def receive(self, request_id: int, size: int) -> None:
         """
@@ -98,12 +160,13 @@ class ReceiveCredit:
 
         :raises FrameProtocolError: more than was granted.
         """
-        for which in (request_id, CONNECTION):
-            received = self._received[which] = self._received.get(which, 0) + size
-            if received > self._granted.get(which, self._window):
-                raise FrameProtocolError(
-                    Code.CREDIT_EXCEEDED, f"{received} bytes, more than was granted", request_id
-                )
+        if not size:
+            return
+        window = self._requests.get(request_id)
+        if window is None:
+            window = self._requests[request_id] = _Window(self._window)
+        window.receive(size, request_id)
+        self._connection.receive(size, request_id)
 
     def consume(self, request_id: int, size: int) -> list[Grant]:
         """
@@ -112,21 +175,18 @@ class ReceiveCredit:
         :param size: of those that came, at most so many are counted.
         :returns: what to grant now.
         """
-        left = self._received.get(request_id, 0) - self._consumed.get(request_id, 0)
-        size = min(size, left)
+        window = self._requests.get(request_id)
+        if window is None:
+            return []
+        size = min(size, window.received - window.consumed)
         if size <= 0:
             return []
-        return [
-            *self._consume(request_id, size, self._window),
-            *self._consume(CONNECTION, size, self._connection_window),
-        ]
-
-    def _consume(self, which: int, size: int, window: int) -> list[Grant]:
-        consumed = self._consumed[which] = self._consumed.get(which, 0) + size
-        if consumed + window - self._granted.get(which, window) < window // 2:
-            return []
-        self._granted[which] = consumed + window
-        return [(which, consumed + window)]
+        grants = []
+        if window.consume(size):
+            grants.append((request_id, window.granted))
+        if self._connection.consume(size):
+            grants.append((CONNECTION, self._connection.granted))
+        return grants
 
     def forget(self, request_id: int) -> list[Grant]:
         """
@@ -134,7 +194,7 @@ class ReceiveCredit:
 
         :returns: what to grant now.
         """
-        received = self._received.pop(request_id, 0)
-        left = received - self._consumed.pop(request_id, 0)
-        self._granted.pop(request_id, None)
-        return self._consume(CONNECTION, left, self._connection_window) if left else []
+        window = self._requests.pop(request_id, None)
+        if window is None or not self._connection.consume(window.received - window.consumed):
+            return []
+        return [(CONNECTION, self._connection.granted)]

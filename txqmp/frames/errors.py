@@ -42,6 +42,7 @@ class Code(enum.Enum):
     NOT_RECEIVING = "not-receiving"
     STILL_ACTIVE = "still-active"
     INACTIVE_REQUEST = "inactive-request"
+    ANSWERED_EARLY = "answered-early"
     ARGUMENTS_NOT_EXPECTED = "arguments-not-expected"
     ARGUMENT_AFTER_END = "argument-after-end-of-arguments"
     DUPLICATE_ARGUMENT = "duplicate-argument"

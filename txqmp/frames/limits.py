@@ -36,9 +36,11 @@ class Limits:
         its header. More than 65,535 needs the peer's consent.
     :ivar message: the largest message taken (a command's data, a response), in bytes, decoded.
     :ivar decoded_frame: the largest payload taken, in bytes, decoded.
-    :ivar half_received: how many requests may be received at a time.
+    :ivar half_received: how many requests may have been received in part at a time. A client sends
+        so many in part to a server whose limit it does not know.
     :ivar request_arguments: how many bytes of arguments one of them may have.
-    :ivar half_received_bytes: how many bytes all of them may hold.
+    :ivar half_received_bytes: how many bytes all of them may hold. With less than ``message`` and
+        ``request_arguments`` together, that is how large a request can be.
     :ivar half_received_seconds: how long each may take to be received.
     :ivar active: how many requests may be served, or waited for, at a time.
     :ivar streams: how many streams the peer may have open.
@@ -56,14 +58,14 @@ class Limits:
     decoded_frame: int = attrs.field(default=1 << 20, validator=_whole(0))
     half_received: int = attrs.field(default=64, validator=_whole(1))
     request_arguments: int = attrs.field(default=1 << 20, validator=_whole(0))
-    half_received_bytes: int = attrs.field(default=16 << 20, validator=_whole(0))
+    half_received_bytes: int = attrs.field(default=32 << 20, validator=_whole(0))
     half_received_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     active: int = attrs.field(default=256, validator=_whole(1))
     streams: int = attrs.field(default=128, validator=_whole(1, 128))
     encoded_streams: int = attrs.field(default=8, validator=_whole(0, 128))
     message_frames: int = attrs.field(default=(16 << 10) + 16, validator=_whole(1))
     empty_frames: int = attrs.field(default=8, validator=_whole(0))
-    control: int = attrs.field(default=64, validator=_whole(1))
+    control: int = attrs.field(default=64, validator=_whole(32, 1024))
     window: int = attrs.field(default=256 << 10, validator=_whole(2))
     connection_window: int = attrs.field(default=1 << 20, validator=_whole(2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 import attrs
@@ -17,13 +18,14 @@ from txqmp.frames.link.words import Terms
 from txqmp.frames.streams import InputStreams, OutputStream
 
 
-class Reactor:
+class Reactor(ABC):
     """
     One side of a connection.
 
     :ivar error: what the peer broke the protocol with, ``None`` as long as it did not. After that
-        every frame is answered with the same :class:`~txqmp.frames.actions.Failed`.
+        whatever comes is answered with :class:`~txqmp.frames.actions.Failed` only.
     :ivar peer: what the peer offers, once the link is open; else ``None``.
+    :ivar limits: how much is taken, held and sent.
     """
 
     _takes_settings = True
@@ -36,14 +38,9 @@ class Reactor:
         self.limits = limits
         self._decoder = FrameDecoder(limits.receive_frame)
         self._inputs = InputStreams(not client, limits, encodings)
-        self._terms = Terms(
-            window=limits.window,
-            connection_window=limits.connection_window,
-            max_frame=limits.receive_frame,
-            encodings=tuple(name for name in encodings if name != IDENTITY),
-        )
+        self._encodings = tuple(encodings)
         self._outputs: dict[int, OutputStream] = {}
-        self._next_stream = first_stream
+        self._default_stream = self._next_stream = first_stream
         self._send_credit: SendCredit | None = None
         self._receive_credit: ReceiveCredit | None = None
         self._ended = False
@@ -57,7 +54,7 @@ class Reactor:
         :returns: what to do, in order.
         """
         if self.error is not None or self._ended:
-            return [self._again()]
+            return [self._again()] if data or self.error is not None else []
         actions: list[Action] = []
         for frame in self._decoder.feed(data):
             actions += self._take(frame)
@@ -87,13 +84,13 @@ class Reactor:
         except FrameProtocolError as error:
             return [self._fail(error)]
 
+    @abstractmethod
     def _room(self, request_id: int) -> int:
         """How many bytes of a request's message may still come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         """Take a frame whose stream is in order; ``payload`` is decoded."""
-        raise NotImplementedError
 
     def _again(self) -> Failed:
         if self.error is None:
@@ -103,7 +100,8 @@ class Reactor:
         return Failed(FrameProtocolError(Code.ALREADY_ERRORED, f"already errored: {self.error}"))
 
     def _fail(self, error: FrameProtocolError) -> Failed:
-        self.error = error
+        if self.error is None:
+            self.error = error
         return Failed(error, self._farewell(error))
 
     def _farewell(self, error: FrameProtocolError) -> bytes:
@@ -117,59 +115,70 @@ class Reactor:
         A new stream of ours.
 
         :param encoding: one that the peer takes.
-        :raises FrameUsageError: all ids are used, or there is no such encoding.
+        :raises FrameUsageError: there is no such encoding; all ids are used; or, over a link, the
+            peer does not take the encoding, or not one more stream.
         """
         if self._next_stream > 0xFF:
             raise FrameUsageError("all streams are used")
-        stream = OutputStream(self._next_stream, encoding, self._output_limits())
-        self._next_stream += 2
-        self._outputs[stream.id] = stream
-        return stream
+        peer = self.peer
+        if peer is not None and encoding != IDENTITY:
+            if encoding not in peer.encodings:
+                raise FrameUsageError(f"the peer does not take {encoding}")
+            encoded = sum(each.encoding != IDENTITY for each in self._outputs.values())
+            if encoded >= peer.encoded_streams:
+                raise FrameUsageError(f"the peer takes {encoded} streams with an encoding")
+        return self._add_stream(self._next_stream, encoding)
 
     def stream(self, stream_id: int) -> OutputStream:
         """
         A stream of ours, by its id; one that is not open yet has no encoding.
 
-        :raises FrameUsageError: it would be the peer's.
+        :raises FrameUsageError: it would be the peer's; or, over a link, the peer does not take one
+            more stream.
         """
         stream = self._outputs.get(stream_id)
         if stream is None:
             if stream_id & 1 != self._next_stream & 1 or not 0 <= stream_id <= 0xFF:
                 kind = "odd" if self._next_stream & 1 else "even"
                 raise FrameUsageError(f"our streams have {kind} ids to 255, not {stream_id}")
-            stream = self._outputs[stream_id] = OutputStream(
-                stream_id, IDENTITY, self._output_limits()
-            )
-            self._next_stream = max(self._next_stream, stream_id + 2)
+            stream = self._add_stream(stream_id, IDENTITY)
         return stream
 
-    def _output_limits(self) -> Limits:
-        """Our limits, with frames no larger than the peer takes, nor than half of its window."""
+    def _add_stream(self, stream_id: int, encoding: str) -> OutputStream:
+        limits, peer = self.limits, self.peer
         largest = MAX_UNNEGOTIATED
-        if self.peer is not None:
-            window = min(self.peer.window, self.peer.connection_window)
-            largest = min(self.peer.max_frame, max(1, window // 2))
-        if self.limits.send_frame <= largest:
-            return self.limits
-        return attrs.evolve(self.limits, send_frame=largest)
+        if peer is not None:
+            largest = peer.max_frame
+            # The one that is used by default, by the link too, is always there.
+            if len(self._outputs) >= peer.streams and stream_id != self._default_stream:
+                raise FrameUsageError(f"the peer takes {peer.streams} streams")
+        if limits.send_frame > largest:
+            limits = attrs.evolve(limits, send_frame=largest)
+        stream = self._outputs[stream_id] = OutputStream(stream_id, encoding, limits)
+        self._next_stream = max(self._next_stream, stream_id + 2)
+        return stream
 
     # The link
 
     def link_opened(self, peer: Terms) -> None:
         """From now on both sides count what they send; called by the link."""
         self.peer = peer
+        for stream in self._outputs.values():
+            stream.shrink(peer.max_frame)
         self._send_credit = SendCredit(peer.window, peer.connection_window)
         self._receive_credit = ReceiveCredit(self.limits.window, self.limits.connection_window)
 
     def granted(self, grant: Grant) -> None:
         """The peer lets us send more; called by the link."""
-        if self._send_credit is not None:
-            self._send_credit.grant(*grant)
+        assert self._send_credit is not None
+        self._send_credit.grant(*grant)
 
 
-def farewell_frame(stream: OutputStream, error: FrameProtocolError) -> bytes:
-    """The frame with which a server says that the connection should be closed."""
-    type, flags, text = error_part(
-        str(error).encode("utf-8", "replace")[: stream.max_payload], protocol=True
-    )
-    return stream.frame(error.request_id or 0, type, flags, text, plain=True)
+def farewell_frame(error: FrameProtocolError, limits: Limits) -> bytes:
+    """
+    The frame with which a server says that the connection should be closed. It has a stream of its
+    own, 0, so it can be sent before what was made earlier, and after what is made later.
+    """
+    text = str(error).encode("utf-8", "replace")[: min(limits.send_frame, 1024)]
+    stream = OutputStream(0)
+    return stream.frame(error.request_id or 0, *error_part(text, protocol=True), last=True)

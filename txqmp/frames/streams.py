@@ -80,6 +80,13 @@ class OutputStream:
             self._encoder = known.encoder()
             self.max_payload = min(self._limit, 32_768) - known.overhead
 
+    def shrink(self, largest: int) -> None:
+        """Make no frames with payloads of more than so many bytes, from now on."""
+        if largest < self._limit:
+            overhead = 0 if self._encoder is None else ENCODINGS[self.encoding].overhead
+            self._limit = largest
+            self.max_payload = min(self.max_payload, largest - overhead)
+
     def frame(
         self,
         request_id: int,

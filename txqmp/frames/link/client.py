@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Protocol
 
 from txqmp.frames.actions import Action, GoingAway, LinkOpened, Pong, RequestFailed, SendFrames
-from txqmp.frames.codec import BYTES_RESPONSE, ERROR_RESPONSE, Frame
-from txqmp.frames.commands import Name, check_end, check_error
+from txqmp.frames.codec import BYTES_RESPONSE, COMMAND_NAME, ERROR_RESPONSE, NAME_EOS, Frame
+from txqmp.frames.commands import Part, check_end, check_error
 from txqmp.frames.credit import Grant
-from txqmp.frames.errors import FrameUsageError
+from txqmp.frames.errors import FrameLimitError, FrameUsageError
 from txqmp.frames.link.words import (
     CANCEL,
     CREDIT,
     GOAWAY,
     LINK,
     MAX_LINE,
+    MOST,
     PING,
     PONG,
+    TOGETHER,
     VERSION,
     Terms,
     check_token,
     decode_grants,
     decode_number,
+    decode_token,
     encode_grants,
     malformed,
     one_line,
@@ -36,7 +40,7 @@ class LinkOwner(Protocol):
     def link_opened(self, peer: Terms) -> None:
         """From now on both sides count what they send."""
 
-    def link_source(self, name: bytes, arguments: dict[Name, bytes]) -> FrameSource:
+    def link_source(self, parts: Iterable[Part]) -> FrameSource:
         """A new request that is one of the link's commands."""
 
     def granted(self, grant: Grant) -> None:
@@ -47,120 +51,189 @@ Answered = Callable[[Frame, bytes], list[Action]]
 """Takes a frame of the answer to one of the link's commands, and its payload, decoded."""
 
 
+class _Outbox:
+    """
+    What is to be said with commands of one word.
+
+    :ivar items: what was not put into a command yet.
+    :ivar ready: whether a command has been made whose frame was not asked for yet; it will say what
+        is there then.
+    :ivar unanswered: how many commands have no answer.
+    """
+
+    __slots__ = ("encode", "items", "ready", "unanswered", "word")
+
+    def __init__(self, word: bytes, encode: Callable[[Iterable[Grant]], bytes]) -> None:
+        self.word = word
+        self.encode = encode
+        self.items: dict[int, int] = {}
+        self.ready = False
+        self.unanswered = 0
+
+    def parts(self) -> Iterator[Part]:
+        """The command, made when its frame is asked for."""
+        self.ready = False
+        items = list(islice(self.items.items(), TOGETHER))
+        for request_id, _ in items:
+            del self.items[request_id]
+        yield COMMAND_NAME, NAME_EOS, self.word + b" " + self.encode(items)
+
+
+def _encode_requests(items: Iterable[Grant]) -> bytes:
+    return b" ".join(b"%d" % request_id for request_id, _ in items)
+
+
 class ClientLink:
     """
     The client's end of a link.
 
     :param owner: the reactor.
-    :param terms: what it offers.
+    :param limit: how many pongs may be unanswered.
 
-    :ivar request: the id of the request that opens the link; ``None`` where it was not asked for.
-    :ivar opening: whether it was asked for and is not answered yet.
+    :ivar request: the id of the request that asked for the link; ``None`` where none did.
     :ivar is_open: whether there is a link.
-    :ivar leaving: why no new requests can be made; empty while they can.
+    :ivar closed: why no new requests can be made; empty while they can.
     :ivar requests: what takes the answer to each of the link's commands, by request id.
     """
 
-    def __init__(self, owner: LinkOwner, terms: Terms) -> None:
+    def __init__(self, owner: LinkOwner, limit: int) -> None:
         self.request: int | None = None
-        self.opening = False
         self.is_open = False
-        self.leaving = ""
+        self.closed = ""
         self.requests: dict[int, Answered] = {}
         self._owner = owner
-        self._terms = terms
+        self._limit = limit
         self._line = b""
+        self._gone = False
+        self._pings = 0
+        self._pongs = 0
+        self._grants = _Outbox(CREDIT, encode_grants)
+        self._cancels = _Outbox(CANCEL, _encode_requests)
 
     # What the client says
 
-    def open(self) -> SendFrames:
-        """Ask for a link."""
-        arguments: dict[Name, bytes] = {
-            b"terms": self._terms.encode(),
-            b"version": b"%d" % VERSION,
-        }
-        action = self._command(LINK, arguments, self._take_lines)
+    def open(self, terms: Terms) -> SendFrames:
+        """
+        Ask for a link.
+
+        :param terms: what the client offers.
+        """
+        action = self._command(b"%s %d %s" % (LINK, VERSION, terms.encode()), self._take_lines)
         self.request = action.sources[0].request_id
-        self.opening = True
+        self.closed = "the link is being opened"
         return action
 
     def ping(self, token: bytes) -> SendFrames:
         """Ask for a pong."""
-        self._check()
         check_token(token)
+        self._check()
+        if self._pings >= MOST:
+            raise FrameUsageError(f"{MOST} pings are not answered yet")
 
         def answered(frame: Frame, payload: bytes) -> list[Action]:
-            if payload != token:
-                raise malformed(payload)
-            return [*self._done(frame, payload), Pong(token)]
+            self._done(frame, payload, token)
+            self._pings -= 1
+            return [Pong(token)]
 
-        return self._command(PING, {b"token": token}, answered)
+        self._pings += 1
+        return self._command(PING + b" " + token, answered)
 
     def goaway(self, reason: str) -> SendFrames:
         """Say that no new requests are made."""
         self._check()
-        self.leaving = "we are going away"
-        return self._command(GOAWAY, {b"reason": one_line(reason)})
+        if self._gone:
+            return SendFrames(())
+        self._gone = True
+        self.closed = self.closed or "we are going away"
+        return self._command(GOAWAY + b" " + one_line(reason))
 
-    def cancel(self, request_id: int) -> SendFrames:
+    def cancel(self, request_id: int) -> list[Action]:
         """Say that an answer is not wanted any more."""
-        return self._command(CANCEL, {b"request": b"%d" % request_id})
+        self._cancels.items[request_id] = 0
+        return self._say(self._cancels)
 
-    def grant(self, grants: list[Grant]) -> SendFrames:
+    def grant(self, grants: Iterable[Grant]) -> list[Action]:
         """Let the server send more."""
-        return self._command(CREDIT, {b"grants": encode_grants(grants)})
+        self._grants.items.update(grants)
+        return self._say(self._grants)
+
+    def forget(self, request_id: int) -> None:
+        """A request is over: nothing has to be said of it any more."""
+        self._grants.items.pop(request_id, None)
+        self._cancels.items.pop(request_id, None)
 
     def _check(self) -> None:
         if not self.is_open:
             raise FrameUsageError("there is no link")
 
-    def _command(
-        self, name: bytes, arguments: dict[Name, bytes], answered: Answered | None = None
-    ) -> SendFrames:
-        source = self._owner.link_source(name, arguments)
-        self.requests[source.request_id] = answered or self._done
+    def _say(self, box: _Outbox) -> list[Action]:
+        if not box.items or box.ready or box.unanswered >= MOST:
+            return []  # the command that is ready says it, or one that is made after an answer
+
+        def answered(frame: Frame, payload: bytes) -> list[Action]:
+            self._done(frame, payload)
+            box.unanswered -= 1
+            return self._say(box)
+
+        box.ready = True
+        box.unanswered += 1
+        return [self._send(box.parts(), answered)]
+
+    def _command(self, line: bytes, answered: Answered | None = None) -> SendFrames:
+        return self._send(((COMMAND_NAME, NAME_EOS, line),), answered or self._taken)
+
+    def _send(self, parts: Iterable[Part], answered: Answered) -> SendFrames:
+        source = self._owner.link_source(parts)
+        self.requests[source.request_id] = answered
         return SendFrames((source,), urgent=True)
 
     # What the server says
 
-    def _done(self, frame: Frame, payload: bytes) -> list[Action]:
+    def _done(self, frame: Frame, payload: bytes, wanted: bytes = b"") -> None:
         """The server has taken a command."""
-        if frame.type != BYTES_RESPONSE or not check_end(frame.flags, "answer", frame.request_id):
+        last = frame.type == BYTES_RESPONSE and check_end(frame.flags, "answer", frame.request_id)
+        if not last or payload != wanted:
             raise malformed(payload)
         del self.requests[frame.request_id]
+
+    def _taken(self, frame: Frame, payload: bytes) -> list[Action]:
+        self._done(frame, payload)
         return []
 
     def _take_lines(self, frame: Frame, payload: bytes) -> list[Action]:
         if frame.type == ERROR_RESPONSE and not self.is_open:
             check_error(frame.flags, frame.request_id)
             del self.requests[frame.request_id]
-            self.request = None
-            self.opening = False
+            self.closed = ""
             message = payload.decode("utf-8", "replace")
             return [RequestFailed(frame.request_id, message, may_have_run=False)]
         if frame.type != BYTES_RESPONSE or check_end(frame.flags, "link", frame.request_id):
             raise malformed(payload)
+        if not payload:
+            raise malformed(payload)  # nobody has nothing to say, but can say it for ever
         *lines, self._line = (self._line + payload).split(b"\n")
-        if len(self._line) > MAX_LINE:
-            raise malformed(self._line)
         actions: list[Action] = []
         for line in lines:
             actions += self._take_line(line)
+        if len(self._line) > MAX_LINE:
+            raise malformed(self._line)
         return actions
 
     def _take_line(self, line: bytes) -> list[Action]:
         word, _, rest = line.partition(b" ")
+        if len(line) > MAX_LINE:
+            raise malformed(line)
         if not self.is_open:
             version, _, terms = rest.partition(b" ")
-            if word != b"link" or decode_number(version) < VERSION:
+            if word != LINK or decode_number(version) < VERSION:
                 raise malformed(line)
             peer = Terms.decode(terms)
-            self.opening = False
+            self.closed = ""
             self.is_open = True
             self._owner.link_opened(peer)
             return [LinkOpened(peer)]
         if word == b"ping":
-            return [self._command(PONG, {b"token": rest})]
+            return [self._pong(decode_token(rest))]
         if word == b"credit":
             for grant in decode_grants(rest):
                 self._owner.granted(grant)
@@ -168,6 +241,18 @@ class ClientLink:
         if word == b"goaway":
             last, _, reason = rest.partition(b" ")
             text = reason.decode("utf-8", "replace")
-            self.leaving = f"the server is going away: {text}"
+            self.closed = f"the server is going away: {text}"
             return [GoingAway(decode_number(last), text)]
         raise malformed(line)
+
+    def _pong(self, token: bytes) -> SendFrames:
+        if self._pongs >= self._limit:
+            raise FrameLimitError("control", self._limit, "one more ping")
+
+        def answered(frame: Frame, payload: bytes) -> list[Action]:
+            self._done(frame, payload)
+            self._pongs -= 1
+            return []
+
+        self._pongs += 1
+        return self._command(PONG + b" " + token, answered)
