@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from queue import Queue
-from typing import Any
 
 from support.deferreds import failure, pending, success
+from support.threads import ReactorThread
 from txqmp.monitor.sinks.worker import Worker
-
-
-class ReactorThread:
-    """What comes from a thread, called when the test asks for it."""
-
-    def __init__(self) -> None:
-        self.calls: Queue[tuple[Callable[..., Any], tuple[Any, ...]]] = Queue()
-
-    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
-        self.calls.put((function, args))
-
-    def turn(self) -> None:
-        function, args = self.calls.get(timeout=20)
-        function(*args)
 
 
 def test_runs_one_after_another_elsewhere() -> None:
@@ -69,8 +53,20 @@ def test_stops_after_what_was_asked_for() -> None:
     success(last).join(20)
 
 
+def test_is_waited_for() -> None:
+    reactor = ReactorThread()
+    worker = Worker(reactor, "name")
+    running = worker.run(threading.current_thread)
+    reactor.turn()
+    thread = success(running)
+    worker.stop()
+    worker.join()
+    assert not thread.is_alive()
+
+
 def test_no_thread_before_there_is_work() -> None:
     before = threading.active_count()
     worker = Worker(ReactorThread(), "name")
     worker.stop()
+    worker.join()
     assert threading.active_count() == before

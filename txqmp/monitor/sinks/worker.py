@@ -24,6 +24,9 @@ class Runner(Protocol):
     def stop(self) -> None:
         """Run nothing more, after what was asked for."""
 
+    def join(self) -> None:
+        """Return when what was stopped has ended. It blocks as long as something runs."""
+
 
 class Worker:
     """
@@ -39,6 +42,7 @@ class Worker:
         self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._stopped: threading.Thread | None = None
 
     def run(self, function: Callable[..., _T], *args: Any) -> Deferred[_T]:
         """Run a function; a Deferred of what it returns or raises."""
@@ -51,8 +55,16 @@ class Worker:
 
     def stop(self) -> None:
         """Run nothing more, after what was asked for."""
-        self._thread = None
+        self._stopped, self._thread = self._thread, None
         self._jobs.put(None)
+
+    def join(self) -> None:
+        """
+        Return when the thread that was stopped has ended: for those who know that it has nothing
+        left to do.
+        """
+        if self._stopped is not None:
+            self._stopped.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
