@@ -568,7 +568,13 @@ def test_random_schedules_come_to_an_end_and_never_go_over_the_window(
     pair = Watched(
         rng,
         Limits(window=window, connection_window=connection_window),
-        Limits(window=other, connection_window=other_connection),
+        Limits(
+            window=other,
+            connection_window=other_connection,
+            half_received=rng.choice([1, 2, 64]),
+            half_received_bytes=rng.choice([310, 1000, 1 << 20]),
+            active=rng.choice([5, 256]),
+        ),
     )
     pair.open_link()
     client, server = pair.client, pair.server
@@ -616,7 +622,7 @@ def test_random_schedules_come_to_an_end_and_never_go_over_the_window(
     wires: dict[str, list[bytes]] = {"there": [], "back": []}
 
     def step(what: int) -> None:
-        if what == 0 and len(wanted) < 8:
+        if what == 0 and len(wanted) < 8 and len(client.reactor.active) < 5:
             data = rng.randbytes(rng.choice([0, 1, 10, 100, 300]))
             options: dict[str, Any] = {"whole": rng.random() < 0.5}
             if rng.random() < 0.5:

@@ -102,7 +102,7 @@ def line(text: bytes, request_id: int = 1, flags: int = CONTINUATION) -> bytes:
 def test_terms_are_told_as_words() -> None:
     assert TERMS.encode() == (
         b"window=262144 connection-window=1048576 max-frame=65535 message=16777216"
-        b" request-arguments=1048576 active=256 half-received=64 half-received-bytes=33554432"
+        b" request-arguments=1048576 active=256 half-received=64 half-received-bytes=16777216"
         b" streams=128 encoded-streams=8 encodings=zlib"
     )
     assert Terms.decode(TERMS.encode()) == TERMS
@@ -356,6 +356,23 @@ def test_no_more_requests_in_part_than_the_server_takes() -> None:
         pair.carry(pair.server, pair.server.send(1))
     pair.unbroken()
     assert len(served(pair)) == 5
+
+
+def test_an_upload_that_is_cancelled_makes_room_when_the_server_knows() -> None:
+    pair = linked()
+    half = [pair.request(data=bytes(100_000)) for _ in range(64)]
+    for _ in half:
+        pair.carry(pair.client, pair.client.send(1))
+    assert pair.server.reactor.half_received == set(half)
+    for request_id in half:
+        pair.cancel(request_id)
+    rest = [pair.request(data=bytes(100_000)) for _ in range(100)]
+    while pair.client.scheduler:
+        pair.carry(pair.client, pair.client.send())
+    pair.run()
+    pair.unbroken()
+    assert served(pair) == rest
+    assert pair.client.take() == [RequestCancelled(each, may_have_run=False) for each in half]
 
 
 def test_no_larger_requests_than_the_server_takes() -> None:

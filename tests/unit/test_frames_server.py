@@ -831,9 +831,14 @@ def test_what_is_whole_is_not_held_any_more() -> None:
     assert (server.half_received, server.active) == (set(), {1, 3})
 
 
-def test_the_largest_request_fits_into_the_default_limits() -> None:
-    limits = Limits()
-    assert limits.message + limits.request_arguments < limits.half_received_bytes
+def test_the_largest_message_fits_into_the_default_limits() -> None:
+    server = ServerReactor()
+    half(server, 1)
+    size = Limits().message // 512
+    (run,) = data_frames(server, 1, [size] * 512, end=True)
+    assert isinstance(run, RunCommand)
+    assert run.data is not None
+    assert len(run.data) == Limits().message
 
 
 def test_half_received_requests_are_limited_in_time() -> None:

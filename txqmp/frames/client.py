@@ -320,7 +320,9 @@ class ClientReactor(Reactor):
 
     def _over(self, request_id: int) -> list[Action]:
         """A request is over: its id is free."""
-        del self._requests[request_id]
+        source = self._requests.pop(request_id).source
+        if source.cut and source.gate is not None:
+            source.gate.leave(source)
         if self._send_credit is None or self._receive_credit is None:
             return []
         self._link.forget(request_id)

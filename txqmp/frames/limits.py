@@ -58,7 +58,7 @@ class Limits:
     decoded_frame: int = attrs.field(default=1 << 20, validator=_whole(0))
     half_received: int = attrs.field(default=64, validator=_whole(1))
     request_arguments: int = attrs.field(default=1 << 20, validator=_whole(0))
-    half_received_bytes: int = attrs.field(default=32 << 20, validator=_whole(0))
+    half_received_bytes: int = attrs.field(default=16 << 20, validator=_whole(0))
     half_received_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     active: int = attrs.field(default=256, validator=_whole(1))
     streams: int = attrs.field(default=128, validator=_whole(1, 128))

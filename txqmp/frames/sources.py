@@ -97,7 +97,9 @@ class FrameSource:
     :param parts: what they say.
     :param open: whether parts can be added.
     :param credit: what limits how much is sent; ``None`` for no limit.
-    :param gate: what it passes before its first frame, if more than one is known then.
+    :param gate: what it passes before its first frame, if more than one is known then. It leaves
+        with its last frame; one that is cut leaves when it is told to, as its receiver goes on
+        waiting for the rest.
     :param plain: leave the stream's encoding off.
     :param done: called when nothing more is said.
 
@@ -134,7 +136,7 @@ class FrameSource:
         self.finished = False
         self.open = open
         self._credit = credit
-        self._gate = gate
+        self.gate = gate
         self._plain = plain
         self._done = done
         # What is said next and after that, as far as it is known; the rest; what was added while
@@ -178,8 +180,8 @@ class FrameSource:
             # Before there is a frame, which would be lost if a file could not be read.
             following = self._pull()
         type, flags, payload = part
-        if following is not None and not self.begun and self._gate is not None:
-            if not self._gate.enter(self):
+        if following is not None and not self.begun and self.gate is not None:
+            if not self.gate.enter(self):
                 self._next, self._after = part, following
                 return None
         elif self._credit is not None and payload and type in _COUNTED:
@@ -211,8 +213,8 @@ class FrameSource:
 
     def _finish(self) -> None:
         self.finished = True
-        if self._gate is not None:
-            self._gate.leave(self)
+        if self.gate is not None and not self.cut:
+            self.gate.leave(self)
         if self._done is not None:
             self._done(self)
 
