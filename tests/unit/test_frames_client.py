@@ -487,6 +487,16 @@ def test_the_answer_to_a_cancelled_request_is_swallowed(answer: str, whole: bool
     assert client.active == set()
 
 
+def test_a_cancelled_response_is_not_held() -> None:
+    client = asking()
+    take(client, "1 2 stream-begin bytes-response continuation 123")
+    (request,) = client._requests.values()
+    assert (request.size, request.message()) == (3, b"123")
+    client.cancel(1)
+    take(client, "1 2 0 bytes-response continuation 456")
+    assert (request.size, request.message()) == (0, b"")
+
+
 def test_a_cancelled_response_has_no_limits_but_those_of_frames() -> None:
     client = asking(limits=Limits(message=4, message_frames=2, empty_frames=1))
     take(client, "1 2 stream-begin bytes-response continuation 123")

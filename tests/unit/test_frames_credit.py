@@ -464,6 +464,9 @@ def test_grants_that_cannot_be_sent_do_not_pile_up() -> None:
         assert actions == []
         (run,) = server.receive(encode_frame(request_id, 1, 0, COMMAND_DATA, EOS, b""))
         assert isinstance(run, RunCommand)
+    assert server._link is not None
+    assert server._link.lines is not None
+    assert not server._link.lines._later
     (line,) = frames_in(pair.server.send())
     assert line.payload == b"credit 0:%d\n" % (200 * 20 + 2)
     # What is granted later is told later.
@@ -507,6 +510,17 @@ def test_grants_of_a_client_wait_for_their_turn_and_are_sent_together() -> None:
     assert {action.data for action in came} == {b"xxxxxx"}
     assert len(came) == 200
     pair.unbroken()
+
+
+def test_what_is_over_before_its_grant_is_told_is_granted_nothing() -> None:
+    pair = pair_of(client={"window": 10, "connection_window": 20})
+    request_id = pair.request()
+    pair.run()
+    pair.server.do([pair.server.reactor.respond(request_id, bytes(10))])
+    pair.carry(pair.server, pair.server.send())
+    assert pair.client.take() == [Response(request_id, bytes(10))]
+    (said,) = frames_in(pair.client.send())
+    assert said.payload == b"link-credit 0:30"
 
 
 # Random schedules

@@ -712,12 +712,16 @@ def test_a_request_whose_file_failed_can_be_cancelled() -> None:
     assert pair.server.reactor.half_received == set()
 
 
-def test_a_server_that_runs_what_was_cancelled_half_sent_is_not_believed() -> None:
+@pytest.mark.parametrize("error", [True, False])
+def test_a_server_that_ran_the_half_of_a_request_is_not_believed(error: bool) -> None:
     pair = linked()
     request_id = pair.request(data=bytes(100_000))
     pair.carry(pair.client, pair.client.send(1000))
     pair.cancel(request_id)
-    pair.client.receive(line(b"ok", request_id, EOS))
+    answer = line(b"ok", request_id, EOS)
+    if error:
+        answer = encode_frame(request_id, 2, 0, ERROR_RESPONSE, 2, b"cancelled: may have run")
+    pair.client.receive(answer)
     assert pair.client.take() == [RequestCancelled(request_id, may_have_run=False)]
 
 
@@ -762,6 +766,15 @@ def test_a_few_pings_at_a_time() -> None:
                 reactor.ping(b"more")
         pair.run()
         assert len(pair.client.take()) == len(pair.server.take()) == MOST
+
+
+def test_pings_that_were_answered_are_not_counted() -> None:
+    pair = linked(ClientReactor(limits=Limits(control=32)))
+    for _ in range(100):
+        pair.server.reactor.ping(b"s")
+        pair.client.do([pair.client.reactor.ping(b"c")])
+        pair.run()
+    assert (pair.server.take(), pair.client.take()) == ([Pong(b"s")] * 100, [Pong(b"c")] * 100)
 
 
 def test_a_ping_goes_before_what_else_waits() -> None:

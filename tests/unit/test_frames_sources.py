@@ -272,6 +272,14 @@ def test_a_gate_counts_sizes_and_what_is_larger_goes_alone() -> None:
     assert gate.waiting == 0
 
 
+def test_a_gate_counts_what_is_inside() -> None:
+    gate = Gate(10, 100)
+    for _ in range(3):
+        pair = [gated(gate, b"a", b"b", size=size) for size in (60, 40)]
+        assert [each.next_frame() is None for each in pair] == [False, False]
+        assert [len(list(each)) for each in pair] == [1, 1]
+
+
 def test_a_gate_is_not_for_messages_of_one_frame() -> None:
     gate = Gate(1, 1)
     blocker = gated(gate, b"a", b"b")
@@ -400,6 +408,13 @@ def test_a_call_gives_whole_frames_and_stops_when_there_is_enough() -> None:
     assert len(scheduler.data_to_send(101)) == 200
     scheduler.add(source(b"x" * 92), urgent=True)
     assert [len(scheduler.data_to_send(100)) for _ in range(3)] == [100, 100, 0]
+
+
+def test_what_is_finished_has_no_further_turn() -> None:
+    scheduler = Scheduler()
+    scheduler.add(source(b"a"))
+    assert payloads(scheduler.data_to_send(1)) == [b"a"]
+    assert not scheduler
 
 
 def test_no_room_is_no_frame() -> None:
