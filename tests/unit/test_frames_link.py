@@ -388,6 +388,16 @@ def test_no_larger_requests_than_the_server_takes() -> None:
     pair.unbroken()
 
 
+def test_no_larger_requests_than_the_server_holds_in_part() -> None:
+    pair = linked(server=ServerReactor(limits=Limits(half_received_bytes=50_000), link=True))
+    with pytest.raises(FrameUsageError, match="49989 bytes, more than 49988"):
+        pair.request("name", arguments={"a": b"123"}, data=bytes(49_989))
+    fits = pair.request("name", arguments={"a": b"123"}, data=bytes(49_988))
+    pair.run()
+    assert served(pair) == [fits]
+    pair.unbroken()
+
+
 def test_no_more_data_in_part_than_the_server_holds() -> None:
     server = ServerReactor(limits=Limits(half_received_bytes=100_000), link=True)
     pair = linked(server=server)

@@ -169,18 +169,25 @@ class ClientReactor(Reactor):
     def _size(
         self, name: Name, arguments: Mapping[Name, bytes], data: bytes | BinaryIO | None
     ) -> int:
-        """How much the server holds before it has all of a request, at most."""
+        """
+        How much the server holds before it has all of a request, at most.
+
+        :raises FrameUsageError: it takes less.
+        """
         peer = self.peer
-        most = self.limits.message if peer is None else peer.message
-        size = sum(4 + len(key) + len(value) for key, value in arguments.items())
-        if peer is not None and size > peer.request_arguments:
-            raise FrameUsageError(f"arguments of {size} bytes, more than {peer.request_arguments}")
-        if data is not None:
-            data_size = most if hasattr(data, "read") else len(data)
-            if peer is not None and data_size > most:
-                raise FrameUsageError(f"data of {data_size} bytes, more than {most}")
-            size += data_size
-        return len(name) + size
+        held = sum(4 + len(key) + len(value) for key, value in arguments.items())
+        if peer is not None and held > peer.request_arguments:
+            raise FrameUsageError(f"arguments of {held} bytes, more than {peer.request_arguments}")
+        held += len(name)
+        if data is None:
+            return held
+        if hasattr(data, "read"):
+            return held + (self.limits if peer is None else peer).message
+        if peer is not None:
+            most = min(peer.message, peer.half_received_bytes - held)
+            if len(data) > most:
+                raise FrameUsageError(f"data of {len(data)} bytes, more than {most}")
+        return held + len(data)
 
     def _check_open(self) -> None:
         if self.error is not None:
