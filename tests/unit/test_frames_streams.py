@@ -9,7 +9,6 @@ import runpy
 import subprocess
 import sys
 import textwrap
-import types
 import weakref
 import zlib
 from collections.abc import Mapping
@@ -821,8 +820,11 @@ def test_what_is_cut_into_several_frames_comes_when_it_can_be_decoded(name: str,
 # Where an encoding comes from
 
 
-def run_anew(version: tuple[int, ...], **modules: Any) -> Mapping[str, Encoding]:
-    """Return the encodings that there are with another Python, and other modules."""
+def run_anew(version: tuple[int, ...], package: str = "") -> Mapping[str, Encoding]:
+    """Return the encodings that there are with another Python, and with zstd in this package."""
+    modules: dict[str, Any] = {"backports.zstd": None, "compression.zstd": None}
+    if package:
+        modules[f"{package}.zstd"] = encodings.zstd
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "version_info", version)
         for module, value in modules.items():
@@ -838,16 +840,13 @@ def test_the_encodings_are_best_first() -> None:
 
 @pytest.mark.parametrize("version", [(3, 10, 0), (3, 13, 0), (3, 14, 0)])
 def test_without_zstd_there_is_zlib(version: tuple[int, ...]) -> None:
-    assert list(run_anew(version, backports=None, compression=None)) == ["zlib"]
+    assert list(run_anew(version)) == ["zlib"]
 
 
 @pytest.mark.parametrize(
     ("version", "package"), [((3, 13, 9), "backports"), ((3, 14, 0), "compression")]
 )
 def test_a_newer_python_brings_its_own_zstd(version: tuple[int, ...], package: str) -> None:
-    module: Any = types.ModuleType(package)
-    module.zstd = encodings.zstd
-    modules = {"backports": None, "compression": None, package: module}
-    found = run_anew(version, **modules)
+    found = run_anew(version, package)
     assert list(found) == ["zstd", "zstd-8mb", "zlib"]
     assert found["zstd"].encoder().encode(b"x")[:4] == b"\x28\xb5\x2f\xfd"

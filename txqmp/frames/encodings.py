@@ -18,20 +18,17 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import attrs
 
 
-zstd: Any
-try:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-except ImportError:
-    zstd = None
+zstd: Any = None
+with suppress(ImportError):
+    zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
 class UndecodableError(Exception):
