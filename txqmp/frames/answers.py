@@ -52,7 +52,7 @@ class Answers(Reactor):
         self,
         request_id: int,
         data: bytes,
-        stream: OutputStream | int | None = None,
+        stream: OutputStream | int = 2,
         *,
         plain: bool = False,
     ) -> SendFrames | Nothing:
@@ -60,25 +60,25 @@ class Answers(Reactor):
         Answer a request.
 
         :param data: the response, whole.
-        :param stream: one of ours, or its id; the one that :meth:`stream` gives for 2 by default.
+        :param stream: one of ours, or its id.
         :param plain: leave the stream's encoding off.
         :returns: the frames; :class:`~txqmp.frames.actions.Nothing` where they wait for
             :meth:`end_of_input`.
         :raises FrameUsageError: the request is not active, or answered already; the stream is not
             ours; or the connection has failed. Nothing is sent then.
         """
-        output = self._output(stream)
+        output = self._outputs.get(stream) or self._output(stream)
         return self._send(request_id, output, response_parts(data, output.max_payload), plain=plain)
 
     def respond_error(
-        self, request_id: int, message: str | bytes, stream: OutputStream | int | None = None
+        self, request_id: int, message: str | bytes, stream: OutputStream | int = 2
     ) -> SendFrames | Nothing:
         """
         Answer a request with an error of the application; for the rest like :meth:`respond`.
 
         :param message: for people; it must fit into one frame.
         """
-        output = self._output(stream)
+        output = self._outputs.get(stream) or self._output(stream)
         part = error_part(message, application=True, max_payload=output.max_payload)
         return self._send(request_id, output, (part,))
 
@@ -91,7 +91,7 @@ class Answers(Reactor):
         return self.respond_error(request_id, CANCELLED if may_have_run else REFUSED)
 
     def open_response(
-        self, request_id: int, stream: OutputStream | int | None = None, *, plain: bool = False
+        self, request_id: int, stream: OutputStream | int = 2, *, plain: bool = False
     ) -> tuple[ResponseWriter, SendFrames | Nothing]:
         """
         Answer a request with a response that comes in pieces; for the rest like :meth:`respond`.
@@ -99,14 +99,14 @@ class Answers(Reactor):
         :returns: what to write the pieces to, and the frames: its source has more whenever a piece
             was written, and should stay with a :class:`~txqmp.frames.sources.Scheduler`.
         """
-        output = self._output(stream)
+        output = self._outputs.get(stream) or self._output(stream)
         action = self._send(request_id, output, (), open=True, plain=plain)
         source = self._active[request_id]
         assert source is not None
         return ResponseWriter(source, output.max_payload), action
 
     def write_text(
-        self, request_id: int, atoms: Iterable[TextAtom], stream: OutputStream | int | None = None
+        self, request_id: int, atoms: Iterable[TextAtom], stream: OutputStream | int = 2
     ) -> SendFrames | Nothing:
         """
         Send text for people to read, until a request is answered; while a response in pieces is
@@ -125,13 +125,6 @@ class Answers(Reactor):
         answer.add((part,))
         return Nothing() if self._defer else SendFrames((answer,))
 
-    def _output(self, stream: OutputStream | int | None) -> OutputStream:
-        if stream is None:
-            return self._outputs.get(2) or self.stream(2)
-        if isinstance(stream, OutputStream):
-            return self.stream(stream.id)
-        return self.stream(stream)
-
     def _check_answerable(self, request_id: int) -> None:
         if self.error is not None and self.error.code not in _AT_THE_END:
             raise FrameUsageError(f"the connection has failed: {self.error}")
@@ -147,10 +140,12 @@ class Answers(Reactor):
         open: bool = False,
         plain: bool = False,
     ) -> SendFrames | Nothing:
-        self._check_answerable(request_id)
-        if self._active[request_id] is not None:
-            raise FrameUsageError(f"request {request_id} is answered already")
-        source = FrameSource(
+        active = self._active
+        if self.error is not None or active.get(request_id, self) is not None:
+            self._check_answerable(request_id)
+            if active[request_id] is not None:
+                raise FrameUsageError(f"request {request_id} is answered already")
+        source = active[request_id] = FrameSource(
             stream,
             request_id,
             parts,
@@ -159,8 +154,7 @@ class Answers(Reactor):
             plain=plain,
             done=self._answered,
         )
-        self._active[request_id] = source
-        return self._out(source)
+        return self._out(source) if self._defer else SendFrames((source,))
 
     def _out(self, source: FrameSource) -> SendFrames | Nothing:
         if self._defer:
@@ -177,7 +171,7 @@ class Answers(Reactor):
             self._send_credit.forget(request_id)
 
     def _refuse(self, request_id: int) -> SendFrames | Nothing:
-        stream = self._output(None)
+        stream = self._output(2)
         message = REFUSED.encode("ascii")[: stream.max_payload]
         return self._send(request_id, stream, (error_part(message, application=True),))
 

@@ -66,28 +66,40 @@ class RequestIds:
                 raise FrameUsageError("all request ids are in use")
 
 
-class _Request(Assembler):
-    """A request that is not answered yet; it holds what came of a response that is given whole."""
+class _Request:
+    """
+    A request that is not answered yet.
 
-    __slots__ = ("cancelled", "source", "whole")
+    :ivar source: its frames.
+    :ivar whole: whether the response is given as one.
+    :ivar cancelled: whether nobody wants it.
+    :ivar assembler: holds what came of the response; ``None`` as long as nothing did.
+    """
 
-    def __init__(self, source: FrameSource, whole: bool, limits: Limits) -> None:
-        super().__init__(source.request_id, limits)
+    __slots__ = ("assembler", "cancelled", "source", "whole")
+
+    def __init__(self, source: FrameSource, whole: bool) -> None:
         self.source = source
         self.whole = whole
         self.cancelled = False
+        self.assembler: Assembler | None = None
 
     @property
     def may_have_run(self) -> bool:
         """Whether all of it was given to be sent: nobody runs less."""
         return self.source.finished and not self.source.cut
 
+    def assemble(self, limits: Limits) -> Assembler:
+        """The assembler of the response."""
+        if self.assembler is None:
+            self.assembler = Assembler(self.source.request_id, limits)
+        return self.assembler
+
     def cancel(self) -> None:
         """Hold nothing any more."""
         self.cancelled = True
         self.whole = False
-        self.size = 0
-        self._pieces.clear()
+        self.assembler = None
 
 
 class ClientReactor(Reactor):
@@ -151,7 +163,7 @@ class ClientReactor(Reactor):
             raise FrameUsageError(f"no new requests: {self._link.closed}")
         if len(self._requests) >= self._most:
             raise FrameUsageError(f"{len(self._requests)} requests are active")
-        output = self.stream(stream.id if isinstance(stream, OutputStream) else stream)
+        output = self._outputs.get(stream) or self._output(stream)
         parts = command_parts(name, arguments, data, output.max_payload)
         gate, size = None, 0
         if arguments or data is not None:
@@ -163,7 +175,7 @@ class ClientReactor(Reactor):
         )
         if size:
             source.size = size
-        self._requests[request_id] = _Request(source, whole, self.limits)
+        self._requests[request_id] = _Request(source, whole)
         return request_id, SendFrames((source,))
 
     def _size(
@@ -252,9 +264,9 @@ class ClientReactor(Reactor):
 
     def _room(self, request_id: int) -> int:
         request = self._requests.get(request_id)
-        if request is None or not request.whole:
+        if request is None or not request.whole or request.assembler is None:
             return self.limits.message
-        return request.room
+        return request.assembler.room
 
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         request_id, kind = frame.request_id, frame.type
@@ -277,9 +289,10 @@ class ClientReactor(Reactor):
                 request_id,
             )
         if kind == ERROR_RESPONSE:
-            return self._error(request, payload)
+            return self._error(request_id, request, payload)
         if kind == TEXT_OUTPUT:
-            (request.count if request.whole else request.count_empty)(payload, False)
+            assembler = request.assemble(self.limits)
+            (assembler.count if request.whole else assembler.count_empty)(payload, False)
             atoms = decode_text(payload, request_id)
             return [] if request.cancelled else [TextOutput(request_id, atoms)]
         raise FrameProtocolError(
@@ -293,12 +306,15 @@ class ClientReactor(Reactor):
             raise _answered_early(request_id)
         actions: list[Action] = []
         whole = request.whole
-        if whole:
-            request.take(payload, last)
+        if whole and last and request.assembler is None and len(payload) <= self.limits.message:
+            actions.append(Response(request_id, payload))
+        elif whole:
+            assembler = request.assemble(self.limits)
+            assembler.take(payload, last)
             if last:
-                actions.append(Response(request_id, request.message()))
+                actions.append(Response(request_id, assembler.message()))
         else:
-            request.count_empty(payload, last)
+            request.assemble(self.limits).count_empty(payload, last)
             if not request.cancelled:
                 actions.append(ResponseData(request_id, payload, last))
         credit = self._receive_credit
@@ -312,8 +328,7 @@ class ClientReactor(Reactor):
                 actions.append(RequestCancelled(request_id, request.may_have_run))
         return actions
 
-    def _error(self, request: _Request, payload: bytes) -> list[Action]:
-        request_id = request.request_id
+    def _error(self, request_id: int, request: _Request, payload: bytes) -> list[Action]:
         if not request.source.finished:
             raise _answered_early(request_id)
         message = payload.decode("utf-8", "replace")

@@ -39,7 +39,8 @@ class Reactor(ABC):
         self._decoder = FrameDecoder(limits.receive_frame)
         self._inputs = InputStreams(not client, limits, encodings)
         self._encodings = tuple(encodings)
-        self._outputs: dict[int, OutputStream] = {}
+        # By id; who asks for a stream with itself is not helped here, but need not look first.
+        self._outputs: dict[int | OutputStream, OutputStream] = {}
         self._default_stream = self._next_stream = first_stream
         self._send_credit: SendCredit | None = None
         self._receive_credit: ReceiveCredit | None = None
@@ -55,8 +56,11 @@ class Reactor(ABC):
         """
         if self.error is not None or self._ended:
             return [self._again()] if data or self.error is not None else []
+        frames = self._decoder.feed(data)
+        if len(frames) == 1 and self._decoder.error is None:
+            return self._take(frames[0])
         actions: list[Action] = []
-        for frame in self._decoder.feed(data):
+        for frame in frames:
             actions += self._take(frame)
             if self.error is not None:
                 return actions
@@ -143,6 +147,10 @@ class Reactor(ABC):
                 raise FrameUsageError(f"our streams have {kind} ids to 255, not {stream_id}")
             stream = self._add_stream(stream_id, IDENTITY)
         return stream
+
+    def _output(self, stream: OutputStream | int) -> OutputStream:
+        """One of our streams, by its id or itself."""
+        return self.stream(stream.id if isinstance(stream, OutputStream) else stream)
 
     def _add_stream(self, stream_id: int, encoding: str) -> OutputStream:
         limits, peer = self.limits, self.peer

@@ -129,7 +129,8 @@ class ServerReactor(Answers):
             raise FrameProtocolError(
                 Code.EXPECTED_COMMAND, f"expected command frame; got {kind}", request_id
             )
-        if self._is_active(request_id):
+        link = self._link
+        if request_id in self._active or (link is not None and link.uses(request_id)):
             raise FrameProtocolError(
                 Code.STILL_ACTIVE,
                 f"received frame for request that is still active: {request_id}",
@@ -157,7 +158,8 @@ class ServerReactor(Answers):
             raise FrameProtocolError(
                 Code.ALREADY_RECEIVING, f"request with ID {request_id} already received", request_id
             )
-        if self._is_active(request_id):
+        link = self._link
+        if request_id in self._active or (link is not None and link.uses(request_id)):
             raise FrameProtocolError(
                 Code.ALREADY_ACTIVE, f"request with ID {request_id} is already active", request_id
             )
@@ -168,20 +170,15 @@ class ServerReactor(Answers):
                 request_id,
             )
         whole = check_name(frame.flags, name, request_id)
-        if self._link is not None and self._link.takes(name):
+        if link is not None and link.takes(name):
             if not whole:
                 raise malformed(name)
-            return self._link.run(request_id, name, first=not self._asked)
+            return link.run(request_id, name, first=not self._asked)
         self._asked = True
         if whole:
             return self._begin(request_id, name, {}, None)
         self._half.begin(request_id, name, frame.flags)
         return []
-
-    def _is_active(self, request_id: int) -> bool:
-        return request_id in self._active or (
-            self._link is not None and self._link.uses(request_id)
-        )
 
     def _begin(
         self, request_id: int, name: bytes, arguments: dict[bytes, bytes], data: bytes | None

@@ -154,13 +154,7 @@ class FrameSource:
         return self._next is not None and self._next[0] == ERROR_RESPONSE
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        frame = None if self.finished else self.next_frame()
-        if frame is None:
-            raise StopIteration
-        return frame
+        return iter(self.next_frame, None)
 
     def next_frame(self) -> bytes | None:
         """
@@ -170,9 +164,11 @@ class FrameSource:
         """
         part = self._next
         if part is None:
+            if self.finished:
+                return None
             part = self._pull()
             if part is None:
-                if not self.open and not self.finished:
+                if not self.open:
                     self._finish()
                 return None
         following, rest = self._after, None
