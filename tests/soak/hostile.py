@@ -11,7 +11,16 @@ from typing import Any
 
 import attrs
 
-from txqmp.frames import Action, ClientReactor, Failed, FrameLimitError, ServerReactor, encode_frame
+from txqmp.frames import (
+    Action,
+    ClientReactor,
+    Failed,
+    FrameLimitError,
+    Limits,
+    ServerReactor,
+    Terms,
+    encode_frame,
+)
 from txqmp.frames.codec import (
     BYTES_RESPONSE,
     COMMAND_ARGUMENT,
@@ -132,6 +141,49 @@ def active_requests(count: int) -> tuple[Peer, Iterator[bytes]]:
     return ServerReactor(), frames()
 
 
+def pings(count: int) -> tuple[Peer, Iterator[bytes]]:
+    """Pings over a link, and nobody reads the answers."""
+    server = ServerReactor(link=True)
+    client = ClientReactor()
+    server.receive(b"".join(client.open_link()))
+
+    def frames() -> Iterator[bytes]:
+        for number in range(1, count):
+            yield encode_frame(2 * number + 1, 1, 0, COMMAND_NAME, NAME_EOS, b"link-ping p")
+
+    return server, frames()
+
+
+def pings_of_a_server(count: int) -> tuple[Peer, Iterator[bytes]]:
+    """A server that pings, and never says that it got the pong."""
+    client = ClientReactor()
+    b"".join(client.open_link())
+    line = b"link 1 " + Terms.of(Limits(), ()).encode() + b"\n"
+
+    def frames() -> Iterator[bytes]:
+        yield encode_frame(1, 2, STREAM_BEGIN, BYTES_RESPONSE, CONTINUATION, line)
+        for _ in range(count):
+            yield encode_frame(1, 2, 0, BYTES_RESPONSE, CONTINUATION, b"ping p\n")
+
+    return client, frames()
+
+
+def cancels(count: int) -> tuple[Peer, Iterator[bytes]]:
+    """Requests that are cancelled as soon as they are made, to have ever more of them run."""
+    server = ServerReactor(link=True)
+    client = ClientReactor()
+    server.receive(b"".join(client.open_link()))
+
+    def frames() -> Iterator[bytes]:
+        for number in range(1, count):
+            request_id = 4 * number + 1
+            yield encode_frame(request_id, 1, 0, COMMAND_NAME, NAME_EOS, b"c")
+            line = b"link-cancel %d" % request_id
+            yield encode_frame(request_id + 2, 1, 0, COMMAND_NAME, NAME_EOS, line)
+
+    return server, frames()
+
+
 def huge_frame(count: int) -> tuple[Peer, Iterator[bytes]]:
     """A header that announces 16 MiB."""
     return ServerReactor(), iter([b"\xff\xff\xff\x01\x00\x01\x01\x11"])
@@ -158,6 +210,9 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "large half-received requests": (large_requests, "half_received_bytes"),
     "arguments without end": (large_arguments, "request_arguments"),
     "requests never answered": (active_requests, "active"),
+    "pings, unread": (pings, "control"),
+    "pings of a server": (pings_of_a_server, "control"),
+    "requests, cancelled": (cancels, "control"),
     "a frame of 16 MiB": (huge_frame, "receive_frame"),
     "an id used twice": (same_id, "already-active"),
     "a stream never begun": (no_begin, "stream-not-begun"),

@@ -8,7 +8,7 @@ from typing import Any
 from zlib import compress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.frames import End, Pair, frames_in, linked
@@ -495,6 +495,7 @@ def test_any_requests_and_answers_cut_anywhere_come_out_the_same(
 
 
 @pytest.mark.parametrize("encoding", [*ENCODINGS, IDENTITY])
+@settings(max_examples=25)
 @given(seed=SEEDS)
 def test_fifty_requests_that_take_turns_on_one_stream_arrive_intact(
     encoding: str, seed: int

@@ -26,7 +26,7 @@ from txqmp.frames.actions import (
     TextOutput,
     WantFrame,
 )
-from txqmp.frames.client import ClientReactor, RequestIds
+from txqmp.frames.client import ClientReactor
 from txqmp.frames.codec import (
     FLAG_NAMES,
     STREAM_FLAG_NAMES,
@@ -48,6 +48,7 @@ from txqmp.frames.errors import (
 from txqmp.frames.human import format_frame, parse_frame
 from txqmp.frames.limits import Limits
 from txqmp.frames.link.words import Terms
+from txqmp.frames.requests import RequestIds
 from txqmp.frames.server import ServerReactor
 from txqmp.frames.sources import FrameSource, ResponseWriter, Scheduler
 from txqmp.frames.streams import InputStreams, OutputStream, decode_settings, encode_settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import BinaryIO
 
 from txqmp.frames.actions import (
@@ -15,7 +15,6 @@ from txqmp.frames.actions import (
     SendFrames,
     TextOutput,
 )
-from txqmp.frames.assembly import Assembler
 from txqmp.frames.codec import BYTES_RESPONSE, ERROR_RESPONSE, TEXT_OUTPUT, Frame
 from txqmp.frames.commands import Name, Part, check_end, check_error, command_parts
 from txqmp.frames.credit import Grant
@@ -25,6 +24,7 @@ from txqmp.frames.limits import DEFAULT_LIMITS, Limits
 from txqmp.frames.link.client import ClientLink
 from txqmp.frames.link.words import REFUSED, Terms
 from txqmp.frames.reactor import Reactor
+from txqmp.frames.requests import Request, RequestIds
 from txqmp.frames.sources import FrameSource, Gate
 from txqmp.frames.streams import OutputStream
 from txqmp.frames.text import decode_text
@@ -32,74 +32,6 @@ from txqmp.frames.text import decode_text
 
 #: With a link, this many requests at most are active: the link needs ids too.
 _MOST_WITH_LINK = 30_000
-
-
-class RequestIds:
-    """
-    Hands out request ids: each is the one before and ``step``, from ``first`` again after 65,535.
-
-    :param first: 1 for a client, 0 for a server.
-    """
-
-    def __init__(self, first: int = 1, step: int = 2) -> None:
-        self._first = self._next = first
-        self._step = step
-
-    def allocate(self, *used: Container[int]) -> int:
-        """
-        The next id that is not in use.
-
-        :raises FrameUsageError: all are.
-        """
-        start = self._next
-        while True:
-            request_id = self._next
-            self._next += self._step
-            if self._next > 0xFFFF:
-                self._next = self._first
-            for each in used:
-                if request_id in each:
-                    break
-            else:
-                return request_id
-            if self._next == start:
-                raise FrameUsageError("all request ids are in use")
-
-
-class _Request:
-    """
-    A request that is not answered yet.
-
-    :ivar source: its frames.
-    :ivar whole: whether the response is given as one.
-    :ivar cancelled: whether nobody wants it.
-    :ivar assembler: holds what came of the response; ``None`` as long as nothing did.
-    """
-
-    __slots__ = ("assembler", "cancelled", "source", "whole")
-
-    def __init__(self, source: FrameSource, whole: bool) -> None:
-        self.source = source
-        self.whole = whole
-        self.cancelled = False
-        self.assembler: Assembler | None = None
-
-    @property
-    def may_have_run(self) -> bool:
-        """Whether all of it was given to be sent: nobody runs less."""
-        return self.source.finished and not self.source.cut
-
-    def assemble(self, limits: Limits) -> Assembler:
-        """The assembler of the response."""
-        if self.assembler is None:
-            self.assembler = Assembler(self.source.request_id, limits)
-        return self.assembler
-
-    def cancel(self) -> None:
-        """Hold nothing any more."""
-        self.cancelled = True
-        self.whole = False
-        self.assembler = None
 
 
 class ClientReactor(Reactor):
@@ -116,7 +48,7 @@ class ClientReactor(Reactor):
     ) -> None:
         super().__init__(client=True, limits=limits, encodings=encodings, first_stream=1)
         self._ids = RequestIds()
-        self._requests: dict[int, _Request] = {}
+        self._requests: dict[int, Request] = {}
         self._gate = Gate(limits.half_received, limits.half_received_bytes)
         self._most = limits.active
         self._asked = False
@@ -175,7 +107,7 @@ class ClientReactor(Reactor):
         )
         if size:
             source.size = size
-        self._requests[request_id] = _Request(source, whole)
+        self._requests[request_id] = Request(source, whole)
         return request_id, SendFrames((source,))
 
     def _size(
@@ -299,7 +231,7 @@ class ClientReactor(Reactor):
             Code.UNEXPECTED_FRAME_TYPE, f"received unexpected frame type: {kind}", request_id
         )
 
-    def _response(self, frame: Frame, request: _Request, payload: bytes) -> list[Action]:
+    def _response(self, frame: Frame, request: Request, payload: bytes) -> list[Action]:
         request_id = frame.request_id
         last = check_end(frame.flags, "bytes response", request_id)
         if not request.source.finished:
@@ -320,7 +252,7 @@ class ClientReactor(Reactor):
         credit = self._receive_credit
         if credit is not None:
             credit.receive(request_id, len(payload))
-            if whole or request.cancelled:
+            if not last and (whole or request.cancelled):
                 actions += self._grant(credit.consume(request_id, len(payload)))
         if last:
             actions += self._over(request_id)
@@ -328,7 +260,7 @@ class ClientReactor(Reactor):
                 actions.append(RequestCancelled(request_id, request.may_have_run))
         return actions
 
-    def _error(self, request_id: int, request: _Request, payload: bytes) -> list[Action]:
+    def _error(self, request_id: int, request: Request, payload: bytes) -> list[Action]:
         if not request.source.finished:
             raise _answered_early(request_id)
         message = payload.decode("utf-8", "replace")

@@ -144,9 +144,10 @@ class ServerReactor(Answers):
             )
         half = self._half.take(frame, payload)
         if self._receive_credit is not None and kind == COMMAND_DATA:
-            # What is held is bounded by other limits: it counts as dealt with.
             self._receive_credit.receive(request_id, len(payload))
-            self._grant(self._receive_credit.consume(request_id, len(payload)))
+            if half is None:
+                # What is held is bounded by other limits: it counts as dealt with.
+                self._grant(self._receive_credit.consume(request_id, len(payload)))
         if half is None:
             return []
         self._uncount(request_id)
