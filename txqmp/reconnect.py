@@ -96,6 +96,19 @@ class Redialler:
         self.failures += 1
         self._dial_later(self.failures)
 
+    def hasten(self) -> bool:
+        """
+        Dial now, if that is being waited for.
+
+        :returns: whether it was.
+        """
+        waiting, self._next = self._next, None
+        if waiting is None:
+            return False
+        waiting.cancel()
+        self._dial()
+        return True
+
     def stop(self) -> None:
         """Dial no more."""
         self._stopped = True

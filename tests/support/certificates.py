@@ -21,13 +21,15 @@ class Authority:
 
     There are ``ca-cert.pem``, ``server-cert.pem``, ``server-key.pem``, ``client-cert.pem`` and
     ``client-key.pem``. The server is ``localhost``, ``127.0.0.1`` and ``::1``.
+
+    :param name: of the authority: two with the same name are taken for one another.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "txqmp's tests") -> None:
         self.directory = directory
         directory.mkdir()
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("txqmp's tests")
+        self._name = _name(name)
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         certificate = (
             _builder(self._name, self._name, self._key.public_key())

@@ -130,6 +130,20 @@ def test_a_wait_that_has_begun_is_not_lengthened(clock: Clock) -> None:
     assert it.dialled == [1]
 
 
+def test_a_wait_that_is_hastened_is_over(clock: Clock) -> None:
+    it = Dialling(clock, BACKOFF)
+    assert not it.redialler.hasten()
+    it.redialler.failed()
+    clock.advance(0.25)
+    assert it.redialler.hasten()
+    assert not it.redialler.hasten()
+    assert it.dialled == [0.25]
+    assert clock.getDelayedCalls() == []
+    it.redialler.failed()
+    clock.advance(2)
+    assert it.dialled == [0.25, 2.25]
+
+
 def test_a_stopped_redialler_dials_no_more(clock: Clock) -> None:
     it = Dialling(clock, BACKOFF)
     it.redialler.failed()
@@ -137,6 +151,7 @@ def test_a_stopped_redialler_dials_no_more(clock: Clock) -> None:
     it.redialler.stop()
     it.redialler.failed()
     it.redialler.lost()
+    assert not it.redialler.hasten()
     assert clock.getDelayedCalls() == []
     clock.advance(1000)
     assert it.dialled == []
