@@ -105,14 +105,16 @@ def client_endpoint(reactor: Any, where: Place) -> IStreamClientEndpoint:
     return endpoint
 
 
-def server_endpoint(reactor: Any, where: Place) -> IStreamServerEndpoint:
+def server_endpoint(
+    reactor: Any, where: Place, *, mode: int = SOCKET_MODE
+) -> IStreamServerEndpoint:
     """
     The endpoint to listen on.
 
     :param reactor: what the endpoint will use.
-    :param where: a bare path or ``"unix:PATH[:mode=660]"`` (made with mode 600 unless it says
-        otherwise), ``("127.0.0.1", 4444)``, the strings of Twisted, or an
-        ``IStreamServerEndpoint``.
+    :param where: a bare path or ``"unix:PATH[:mode=660]"``, ``("127.0.0.1", 4444)``, the strings
+        of Twisted, or an ``IStreamServerEndpoint``.
+    :param mode: the permissions that a UNIX socket is made with, unless ``where`` says otherwise.
     :raises ValueError: it is none of these, or the path is longer than the kernel takes.
     """
     if IStreamServerEndpoint.providedBy(where):
@@ -129,7 +131,7 @@ def server_endpoint(reactor: Any, where: Place) -> IStreamServerEndpoint:
             return UNIXServerEndpoint(
                 reactor,
                 path,
-                mode=int(options.get("mode", f"{SOCKET_MODE:o}"), 8),
+                mode=int(options.get("mode", f"{mode:o}"), 8),
                 backlog=int(options.get("backlog", "50")),
                 wantPID=bool(int(options.get("lockfile", "1"))),
             )

@@ -12,7 +12,13 @@ from collections.abc import Iterable
 
 
 PLUGIN = "twisted/plugins/txqmp_plugins.py"
-REQUIRED = ("txqmp/__init__.py", "txqmp/py.typed", PLUGIN)
+STATIC = ("page.css", "page.html", "page.js")
+REQUIRED = (
+    "txqmp/__init__.py",
+    "txqmp/py.typed",
+    *(f"txqmp/monitor/web/static/{name}" for name in STATIC),
+    PLUGIN,
+)
 FORBIDDEN = ("twisted/__init__.py", "twisted/plugins/__init__.py")
 
 
