@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from support.amqp import VM, event
+from support.amqp import VM, data, event
 from support.rabbitmq import CLOSED_VHOST, PASSWORD, USER, MakeQueue, MakeSink, RabbitMQ
 from support.waiting import within
 from txqmp.monitor.sinks.amqp import AMQPSettings, publisher
@@ -152,7 +152,7 @@ async def test_nothing_of_an_event_is_logged(
     make_queue: MakeQueue, make_sink: MakeSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_queue("classic", key="qmp.STOP.#", max_length=1, overflow="reject-publish")
-    batch = [event(1), event(2, text=b"private"), event(3, "RESUME", text=b"private")]
+    batch = [event(1), event(2, data=data(b"private")), event(3, "RESUME", data=data(b"private"))]
     wrong = await problem(make_sink().deliver(batch))
     assert wrong.delivered == 1
     assert caplog.text == ""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
 
-from support.amqp import BrokerEnd, FakeBroker, event, events, returned, settings
+from support.amqp import BrokerEnd, FakeBroker, data, event, events, returned, settings
 from support.deferreds import failure, pending, success
 from support.leaks import LoggedErrors
 from txqmp.monitor.sinks.amqp.connection import CLOSING
@@ -125,7 +125,7 @@ def test_no_more_than_the_window(clock: Clock) -> None:
 
 
 def test_a_large_event_goes_in_pieces(world: World, end: BrokerEnd) -> None:
-    large = event(1, text=b"x" * 300_000)
+    large = event(1, data=data(b"x" * 300_000))
     delivering = world.sink.deliver([large])
     (message,) = end.published()
     assert message.body == large.text
@@ -250,7 +250,7 @@ TOO_LARGE = "PRECONDITION_FAILED - message size 3000 is larger than configured m
 
 def test_an_event_that_the_broker_finds_too_large(world: World, end: BrokerEnd) -> None:
     """Which one it was, it does not say, and those before it are not accounted for."""
-    batch = [event(1), event(2), event(3, text=b"x" * 3000), event(4)]
+    batch = [event(1), event(2), event(3, data=data(b"x" * 3000)), event(4)]
     delivering = world.sink.deliver(batch)
     end.published()
     end.ack(1)
@@ -268,12 +268,12 @@ def test_an_event_that_the_broker_finds_too_large(world: World, end: BrokerEnd) 
     problem = error(delivering)
     assert isinstance(problem, EventRejectedError)
     assert problem.delivered == 1
-    assert problem.reason == "the event has 3000 bytes, and the broker takes 2000"
+    assert problem.reason == f"the event has {len(batch[2].text)} bytes, and the broker takes 2000"
     assert not end.left
 
 
 def test_the_first_is_found_too_large(world: World, end: BrokerEnd) -> None:
-    delivering = world.sink.deliver([event(1, text=b"x" * 3000), event(2)])
+    delivering = world.sink.deliver([event(1, data=data(b"x" * 3000)), event(2)])
     end.published()
     end.close_channel(406, TOO_LARGE)
     problem = error(delivering)
@@ -743,7 +743,7 @@ def test_pikas_words_are_not_for_everybody(
     world: World, end: BrokerEnd, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At its default level it logs the bodies of what is returned, and each nack."""
-    delivering = world.sink.deliver([event(1, text=b"what a guest has said"), event(2)])
+    delivering = world.sink.deliver([event(1, data=data(b"what a guest has said")), event(2)])
     message, _ = end.published()
     end.say(returned(message), spec.Basic.Ack(1, False), spec.Basic.Nack(2, False))
     assert error(delivering).delivered == 0

@@ -9,34 +9,40 @@ the same id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
+from txqmp.monitor.cloudevents import CloudEvent
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, slots=False)
 class OutgoingEvent:
     """
-    An event as a receiver gets it.
+    An event as a receiver gets it. What is no member is read from the text when it is asked for:
+    most receivers get the text as it is.
 
     :ivar id: what tells it from all others: the same whenever it is sent.
     :ivar type: the CloudEvent's, such as ``org.qemu.qmp.STOP``.
-    :ivar source: the CloudEvent's, a URI of host and VM.
-    :ivar time: when it happened, with a time zone.
     :ivar vm: the VM's name.
-    :ivar partitionkey: the VM's UUID; where it has none, what it is known by.
-    :ivar text: the structured CloudEvent, JSON.
+    :ivar text: the structured CloudEvent, JSON on one line, without a line end.
     """
 
     id: str
     type: str
-    source: str
-    time: datetime
     vm: str
-    partitionkey: str
     text: bytes
+
+    @cached_property
+    def cloudevent(self) -> CloudEvent:
+        """
+        All of its attributes and its data.
+
+        :raises ValueError: the text is no event as :mod:`txqmp.monitor.cloudevents` writes it.
+        """
+        return CloudEvent.parse(self.text)
 
 
 class DeliveryError(Exception):
