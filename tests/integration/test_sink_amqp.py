@@ -257,7 +257,8 @@ async def test_stopped_while_the_broker_is_stuck(
     await within(sink.deliver(events(1)))
     with rabbitmq.paused():
         # More than the system holds for a connection.
-        delivering = sink.deliver([event(number, data=data(b"x" * 200_000)) for number in range(200)])
+        large = data(b"x" * 200_000)
+        delivering = sink.deliver([event(number, data=large) for number in range(200)])
         await a_while()
         pending(delivering)
         stopped = sink.stop()
