@@ -48,6 +48,7 @@ from txqmp.monitor.spool.reader import Reader
 from txqmp.monitor.spool.records import Batch, DeadLetter, Item, SpoolGap, Stored
 from txqmp.monitor.spool.spool import Spool, make_spool
 from txqmp.monitor.spool.state import SinkState, SpoolState
+from txqmp.monitor.spool.vms import LastHeard
 
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "SpoolState",
     "SinkState",
     "SpoolCounters",
+    "LastHeard",
     "Reader",
     "Control",
     "SpoolError",

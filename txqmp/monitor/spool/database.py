@@ -10,6 +10,8 @@ The database of a spool: its tables, and how it is opened.
     a row for each sink: up to where it has acknowledged, and what it has lost
 ``dead``
     the dead letters, which are copies: the records themselves are trimmed as always
+``vm``
+    a row for each VM: its last numbers, and when it was heard last
 ``meta``
     one row
 """
@@ -78,6 +80,12 @@ CREATE TABLE dead (
     retrying INTEGER NOT NULL DEFAULT 0,
     UNIQUE (sink, run, position)
 );
+CREATE TABLE vm (
+    vm TEXT PRIMARY KEY,
+    session INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    time REAL NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX dead_of_sink ON dead (sink);
 CREATE INDEX dead_to_retry ON dead (sink) WHERE retrying;
 PRAGMA application_id = {_APPLICATION};

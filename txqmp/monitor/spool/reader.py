@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from txqmp.monitor.spool import dead
+from txqmp.monitor.spool import dead, vms
 from txqmp.monitor.spool.cursors import acknowledged
 from txqmp.monitor.spool.database import DATABASE_NAME, open_for_reading
 from txqmp.monitor.spool.errors import PositionError, storage_errors
@@ -123,6 +123,15 @@ class Reader:
         """
         with self._snapshot():
             return dead.letters(self._db, sink, retrying=retrying, after=after, count=count)
+
+    def last_heard(self) -> dict[str, vms.LastHeard]:
+        """
+        What came last of each VM, by its name.
+
+        :raises SpoolStorageError: the spool cannot be read.
+        """
+        with self._snapshot():
+            return vms.last_heard(self._db)
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -26,6 +26,8 @@ class Item:
     :ivar type: what kind of thing it tells, such as the name of the event.
     :ivar time: when it came to our notice, in seconds since the epoch.
     :ivar data: the record itself.
+    :ivar session: the number of the VM's session.
+    :ivar seq: the record's number among the VM's own; 0 for one that has none.
     :raises ValueError: a name cannot be written as UTF-8, or the time is no number.
     :raises TypeError: the data is not bytes.
     """
@@ -34,6 +36,8 @@ class Item:
     type: str
     time: float
     data: bytes
+    session: int = 0
+    seq: int = 0
 
     def __attrs_post_init__(self) -> None:
         # Here and not in the thread that writes: one bad record is not to fail its whole group.

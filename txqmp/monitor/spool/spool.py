@@ -25,6 +25,7 @@ from txqmp.monitor.spool.reader import BATCH, BATCH_BYTES, Reader
 from txqmp.monitor.spool.records import Batch, DeadLetter, Item, Stored
 from txqmp.monitor.spool.state import SpoolState
 from txqmp.monitor.spool.store import Change, Store
+from txqmp.monitor.spool.vms import LastHeard, tidy
 
 
 _T = TypeVar("_T")
@@ -141,7 +142,7 @@ class Spool:
         try:
             store = await self._writer.run(Store, self._directory, self._limits)
             self._store = store
-            change = [cursors.detach_all]
+            change = [cursors.detach_all, tidy]
             outcome = await self._writer.run(store.commit, change, (), self._clock.seconds())
             self._reading = await self._reader.run(Reader, self._directory)
             if self._phase is not _Phase.OPENING:
@@ -367,6 +368,10 @@ class Spool:
     ) -> Deferred[list[DeadLetter]]:
         """Dead letters: see :meth:`.Reader.dead`."""
         return self._read(Reader.dead, sink, retrying=retrying, after=after, count=count)
+
+    def last_heard(self) -> Deferred[dict[str, LastHeard]]:
+        """What came last of each VM, by its name."""
+        return self._read(Reader.last_heard)
 
     def _read(self, method: Callable[..., _T], *args: Any, **options: Any) -> Deferred[_T]:
         unusable = self._unusable()

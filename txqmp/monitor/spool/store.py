@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from twisted.python.failure import Failure
 
+from txqmp.monitor.spool import vms
 from txqmp.monitor.spool.cursors import lose, slowest
 from txqmp.monitor.spool.database import DATABASE_NAME, open_for_writing
 from txqmp.monitor.spool.errors import SpoolStorageError, StorageFailure, storage_errors
@@ -187,6 +188,7 @@ class Store:
                 (position, self._run, item.time, item.vm, item.type, item.size, ends, item.data)
             )
         self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        vms.note(self._db, items[: len(rows)])
         return len(rows)
 
     def _limit(self, extent: Extent) -> int | None:
