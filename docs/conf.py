@@ -28,7 +28,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|os|pathlib|pika|ssl|treq|twisted|zope)\..*"),
     (r"py:class", r"Any|Callable|Coroutine|Hashable|Iterable|Iterator|Literal|Mapping|Sequence"),
-    (r"py:class", r"Clock|Deferred|Factory|Failure|I[A-Z]\w+|Logger|LogLevel|datetime"),
+    (r"py:class", r"Clock|Deferred|Factory|Failure|I[A-Z]\w+|Logger|LogLevel|datetime|deque"),
     (r"py:class", r"_[A-Z]\w*"),  # type variables
     (r"py:class", r"ConnectionParameters"),
     (r"py:class", r"Place"),

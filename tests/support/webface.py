@@ -30,6 +30,7 @@ from support.daemon import LIMIT, Output
 from txqmp.fleet.records import timestamp, utc
 from txqmp.fleet.vm import VMState
 from txqmp.monitor.metrics import Metrics
+from txqmp.monitor.pump import PumpState
 from txqmp.monitor.web.rates import INTERVAL, SPAN, RateMeter
 from txqmp.monitor.web.service import WebService
 from txqmp.monitor.web.source import (
@@ -39,7 +40,6 @@ from txqmp.monitor.web.source import (
     FeedGap,
     Rates,
     Readiness,
-    SinkState,
     SinkStatus,
     SpoolStatus,
     Status,
@@ -139,7 +139,7 @@ class MadeUpDaemon:
             )
             for number, name in enumerate(self._names)
         ]
-        sink = SinkStatus(name="file", kind="jsonl", state=SinkState.UP, sent=self.feed.last)
+        sink = SinkStatus(name="file", kind="jsonl", state=PumpState.UP, sent=self.feed.last)
         return Status(
             version="0.1.0",
             node="node7.example",
@@ -261,18 +261,18 @@ def _vms(now: float) -> list[VMStatus]:
 
 def _sinks(now: float) -> list[SinkStatus]:
     return [
-        SinkStatus(name="archive", kind="jsonl", state=SinkState.UP, sent=184_211, attempts=9_872),
+        SinkStatus(name="archive", kind="jsonl", state=PumpState.UP, sent=184_211, attempts=9_872),
         SinkStatus(
-            name="bus", kind="amqp", state=SinkState.UP, sent=184_209, attempts=184_209,
+            name="bus", kind="amqp", state=PumpState.UP, sent=184_209, attempts=184_209,
             lag_events=2, lag_seconds=0.4,
         ),
         SinkStatus(
-            name="ops", kind="webhook", state=SinkState.FAILING, sent=152_304, attempts=152_391,
+            name="ops", kind="webhook", state=PumpState.FAILING, sent=152_304, attempts=152_391,
             lag_events=31_907, lag_seconds=2710.0, dead=3, next_attempt=now + 74,
             last_error="https://ops.example/qmp answered 503 Service Unavailable",
         ),
         SinkStatus(
-            name="old-pager", kind="webhook", state=SinkState.DISABLED, sent=41_006,
+            name="old-pager", kind="webhook", state=PumpState.DISABLED, sent=41_006,
             attempts=41_007, last_error="https://pager.example/in answered 410 Gone",
         ),
     ]  # fmt: skip

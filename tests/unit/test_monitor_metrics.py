@@ -14,10 +14,10 @@ import txqmp.monitor.metrics
 from support.web import Face
 from txqmp.fleet.vm import VMState
 from txqmp.monitor.metrics import MAX_REASONS, Metrics
+from txqmp.monitor.pump import PumpState
 from txqmp.monitor.qmpevents import KNOWN
 from txqmp.monitor.web.source import (
     ConfigStatus,
-    SinkState,
     SinkStatus,
     SpoolStatus,
     Status,
@@ -37,8 +37,8 @@ STATUS = Status(
         VMStatus(name="vm3", where="c", state=VMState.UP, last_event=91.0),
     ),
     sinks=(
-        SinkStatus(name="ops", kind="webhook", state=SinkState.UP),
-        SinkStatus(name="bus", kind="amqp", state=SinkState.FAILING, lag_events=7, lag_seconds=2.5),
+        SinkStatus(name="ops", kind="webhook", state=PumpState.UP),
+        SinkStatus(name="bus", kind="amqp", state=PumpState.FAILING, lag_events=7, lag_seconds=2.5),
     ),
     spool=SpoolStatus(events=7, size=3500, max_size=1 << 28, oldest_age=2.5),
     config=ConfigStatus(successful=True, loaded=3.5),
@@ -231,7 +231,7 @@ NASTY = ['"', "\\", "\n", 'a"} 1\ntxqmp_vm_up{vm="b', "\\n", "é", "\x00", "\udc
 @pytest.mark.parametrize("name", NASTY)
 def test_any_name_can_be_a_label(world: World, name: str) -> None:
     vm = VMStatus(name=name, where="", state=VMState.UP)
-    sink = SinkStatus(name=name, kind="exec", state=SinkState.UP)
+    sink = SinkStatus(name=name, kind="exec", state=PumpState.UP)
     world.status = Status(version=name, node="n", started=0.0, vms=(vm,), sinks=(sink,))
     world.metrics.sink_sent(name)
     world.metrics.gap(name)
@@ -245,7 +245,7 @@ def test_any_name_can_be_a_label(world: World, name: str) -> None:
 def test_names_that_look_alike_are_one_series(world: World) -> None:
     """Two would make Prometheus refuse all of it, which the parse here does not allow either."""
     vms = tuple(VMStatus(name="x" * 300 + end, where="", state=VMState.UP) for end in "ab")
-    sinks = tuple(SinkStatus(name=vm.name, kind="exec", state=SinkState.UP) for vm in vms)
+    sinks = tuple(SinkStatus(name=vm.name, kind="exec", state=PumpState.UP) for vm in vms)
     world.status = Status(version="1", node="n", started=0.0, vms=vms, sinks=sinks)
     for sink in sinks:
         world.metrics.sink_sent(sink.name)

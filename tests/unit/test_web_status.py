@@ -12,13 +12,13 @@ from twisted.internet.task import Clock
 from support.web import Face
 from support.wheel import REQUIRED
 from txqmp.fleet.vm import VMState
+from txqmp.monitor.pump import PumpState
 from txqmp.monitor.web.pages import PAGE, STATIC
 from txqmp.monitor.web.rates import INTERVAL, SPAN, RateMeter
 from txqmp.monitor.web.source import (
     ConfigStatus,
     Rates,
     Readiness,
-    SinkState,
     SinkStatus,
     SpoolStatus,
     Status,
@@ -62,7 +62,7 @@ def test_everything(face: Face, clock: Clock) -> None:
             SinkStatus(
                 name="ops",
                 kind="webhook",
-                state=SinkState.FAILING,
+                state=PumpState.FAILING,
                 lag_events=3,
                 lag_seconds=4.5,
                 sent=10,
@@ -153,7 +153,7 @@ def test_any_name_can_be_shown(face: Face, name: str) -> None:
 
 def test_texts_are_cut(face: Face) -> None:
     sink = SinkStatus(
-        name="s", kind="exec", state=SinkState.DISABLED, last_error="x" * 10 * MAX_TEXT
+        name="s", kind="exec", state=PumpState.DISABLED, last_error="x" * 10 * MAX_TEXT
     )
     face.source.now = Status(version="1", node="n", started=0, sinks=(sink,))
     (shown,) = face.get("/api/v1/status").json["sinks"]
@@ -209,7 +209,7 @@ def test_not_ready_in_many_ways(face: Face) -> None:
 
 def test_vms_and_sinks_do_not_count(face: Face) -> None:
     vm = VMStatus(name="a", where="b", state=VMState.GONE, problem="gone")
-    sink = SinkStatus(name="s", kind="webhook", state=SinkState.DISABLED)
+    sink = SinkStatus(name="s", kind="webhook", state=PumpState.DISABLED)
     face.source.now = Status(version="1", node="n", started=0, vms=(vm,), sinks=(sink,))
     assert face.get("/readyz").status == 200
 

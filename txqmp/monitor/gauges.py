@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from txqmp.fleet.vm import VMState
+from txqmp.monitor.pump import PumpState
 from txqmp.monitor.web.source import (
     ConfigStatus,
-    SinkState,
     SinkStatus,
     SpoolStatus,
     Status,
@@ -88,7 +88,7 @@ def _sinks(sinks: tuple[SinkStatus, ...]) -> Iterator[str]:
     yield from _gauge(
         "sink_up",
         "Whether the sink's state is up.",
-        ((name, sink.state is SinkState.UP) for name, sink in named),
+        ((name, sink.state is PumpState.UP) for name, sink in named),
     )
     yield from _gauge(
         "sink_lag_events",

@@ -8,13 +8,13 @@ harmless where it is shown.
 
 from __future__ import annotations
 
-import enum
 from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from txqmp.fleet.vm import VMState
+from txqmp.monitor.pump.state import PumpState
 
 
 # What happens
@@ -94,19 +94,6 @@ class Feed(Protocol):
 # How things stand
 
 
-class SinkState(enum.Enum):
-    """How a sink stands."""
-
-    UP = "up"
-    """It delivers, or has nothing to deliver."""
-    WAITING = "waiting"
-    """It waits for the receiver, which asked for that or is not connected yet."""
-    FAILING = "failing"
-    """Its last attempt failed; it tries again."""
-    DISABLED = "disabled"
-    """It has given up, until its configuration is loaded anew."""
-
-
 @attrs.frozen(kw_only=True, slots=True)
 class VMStatus:
     """
@@ -149,7 +136,7 @@ class SinkStatus:
 
     name: str
     kind: str
-    state: SinkState
+    state: PumpState
     lag_events: int = 0
     lag_seconds: float = 0.0
     sent: int = 0
