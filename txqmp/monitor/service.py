@@ -1,28 +1,38 @@
-"""The daemon as a service: the fleet, its sinks, and the order in which they begin and end."""
+"""The daemon as a service: its parts, and the order in which they begin and end."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 
-from txqmp.fleet import DialSource, Fleet, GlobSource, ListenSource, Record
-from txqmp.monitor.config import Config
+from txqmp.errors import QMPError
+from txqmp.fleet import Fleet, Past, Record
+from txqmp.monitor.config import Config, ConfigError, differences
+from txqmp.monitor.control import ControlService, version
 from txqmp.monitor.demo import DemoService
+from txqmp.monitor.ending import end_process_with
+from txqmp.monitor.observation import Observation
 from txqmp.monitor.options import Options
-from txqmp.monitor.records import encode
-from txqmp.monitor.sinks import Sink
-from txqmp.monitor.sinks.jsonl import jsonl_sink
-from txqmp.monitor.sinks.stdout import stdout_sink
-from txqmp.monitor.sinks.webhook import webhook_sink
+from txqmp.monitor.outlets import Outlet, Outlets
+from txqmp.monitor.pump import GRACE
+from txqmp.monitor.recorder import Recorder
+from txqmp.monitor.sources import Sources
+from txqmp.monitor.spool import Reader, SpoolClosedError, SpoolError, make_spool
+from txqmp.monitor.statedir import spool_directory
+from txqmp.monitor.status import MonitorStatus
+from txqmp.monitor.systemd import Notifier, WatchdogService
+from txqmp.monitor.web.source import ConfigStatus, SinkStatus
 
 
 def makeService(options: Options, reactor: Any = None) -> MonitorService:
@@ -34,21 +44,34 @@ def makeService(options: Options, reactor: Any = None) -> MonitorService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    service = MonitorService(reactor, options.config)
+    service = MonitorService(reactor, options.config, load=options.load)
     if options.config.stdout:
         service.log_observer = _keep_log_off_stdout(options.parent)
+    if options.parent is not None:
+        # twistd and twist end with 0 whatever happens.
+        service.failed = end_process_with
     return service
 
 
 class MonitorService(MultiService):
     """
-    Watches VMs and tells what happens to them. It starts its sinks before its fleet and stops them
-    after it, so that its last words are told too; it stops within a limited time, whoever hangs.
+    Watches VMs, keeps what happens to them in a spool, and delivers it from there.
+
+    It begins with what is last in the way of the data and ends with what is first, so that its last
+    words are delivered too; it stops within a limited time, whoever hangs. When the spool fails, it
+    stops the reactor.
 
     :param config: what to do.
+    :param load: loads the configuration anew (SIGHUP); ``None`` where there is nothing to load. It
+        raises a :class:`~txqmp.monitor.config.ConfigError`.
 
+    :ivar config: what is done.
     :ivar fleet: what it watches.
-    :ivar sinks: where it tells.
+    :ivar spool: what it keeps.
+    :ivar outlets: where it delivers.
+    :ivar status: how it stands.
+    :ivar exit_code: what the process is to end with.
+    :ivar failed: called with that, when it is not 0.
     :ivar log_observer: where an application that this service becomes a part of is to log to;
         ``None`` to leave that as it is.
     """
@@ -56,30 +79,60 @@ class MonitorService(MultiService):
     _log = Logger()
     log_observer: ILogObserver | None = None
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, *, load: Callable[[], Config] | None = None
+    ) -> None:
         super().__init__()
+        self.config = config
+        self.exit_code = 0
+        self.failed: Callable[[int], object] = lambda code: None
         self._reactor = reactor
-        self._hangup: Any = None
-        self.fleet = Fleet(reactor, self._tell, events=config.events)
-        self.sinks: tuple[Sink, ...] = tuple(self._make_sinks(config))
-        # What we listen on comes first: a glob may match it, and must not dial it.
-        for where in config.listens:
-            ListenSource(self.fleet, where).setServiceParent(self.fleet)
-        for each in config.endpoints:
-            DialSource(self.fleet, each.where, each.name).setServiceParent(self.fleet)
-        for pattern in config.globs:
-            GlobSource(self.fleet, pattern).setServiceParent(self.fleet)
+        self._load = load
+        self._hangup: Callable[[], object] | None = None
+        self._reloading = DeferredLock()
+        self._notifier = Notifier()
+        self._web: Service | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if config.state_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(
+                prefix="qmp-monitor-", ignore_cleanup_errors=True
+            )
+        self._directory = config.state_dir or (self._temporary.name if self._temporary else "")
+        self.observation = Observation(reactor)
+        self.spool = make_spool(
+            reactor,
+            spool_directory(self._directory),
+            config.spool,
+            failed=self._spool_failed,
+            observe=self.observation.spool_committed,
+        )
+        envelope = config.envelope()
+        self.fleet = Fleet(reactor, self._take, events=config.events)
+        self.recorder = Recorder(
+            self.spool, envelope, tell_lost=self._tell_lost, observer=self.observation
+        )
+        self.outlets = Outlets(
+            reactor, self.spool, envelope, observer=self.observation, gone=self._receiver_gone
+        )
+        self.sources = Sources(self.fleet)
+        self.status = MonitorStatus(
+            reactor,
+            version=version(),
+            node=config.node,
+            fleet=self.fleet,
+            spool=self.spool,
+            limits=config.spool,
+            rates=self.observation.rates,
+            pumps=lambda: [(outlet.kind, outlet.pump) for outlet in self.outlets],
+            listening=lambda: self.sources.listening,
+        )
+        self.status.config = ConfigStatus(loaded=reactor.seconds())
+        self.sources.add(config.sources)
         self.fleet.setServiceParent(self)
         if config.demo:
             DemoService(self.fleet).setServiceParent(self)
-
-    def _make_sinks(self, config: Config) -> list[Sink]:
-        sinks: list[Sink] = []
-        if config.stdout:
-            sinks.append(stdout_sink(self._reactor, self._stdout_closed))
-        sinks.extend(jsonl_sink(self._reactor, path) for path in config.jsonl)
-        sinks.extend(webhook_sink(self._reactor, url) for url in config.webhooks)
-        return sinks
+        self._serve(config)
+        self._watchdog = WatchdogService(reactor, self._notifier, self._is_well)
 
     def setServiceParent(self, parent: Any) -> None:
         if self.log_observer is not None and isinstance(parent, Componentized):
@@ -88,62 +141,198 @@ class MonitorService(MultiService):
 
     # Records
 
-    def _tell(self, record: Record) -> None:
-        entry = encode(record)
-        for sink in self.sinks:
-            try:
-                sink.put(entry)
-            except Exception:
-                # Its interface says that it does not, but the others are not to suffer.
-                self._log.failure("{sink} failed to take a record", sink=sink.name)
+    def _take(self, record: Record) -> None:
+        self.recorder.take(record)
 
-    def _stdout_closed(self) -> None:
+    def _tell_lost(self, name: str, count: int, first: int, last: int, reason: str) -> None:
+        for vm in self.fleet.vms:
+            if vm.name == name:
+                vm.dropped(count, f"records {first} to {last} were lost: {reason}")
+
+    def _receiver_gone(self, outlet: Outlet) -> None:
         """Nobody reads what is printed (``qmp-monitor … | head``)."""
-        if len(self.sinks) == 1 and self.running:
+        if outlet.kind == "stdout" and len(self.outlets) == 1 and self.running:
             self._log.info("nobody is told any more: the end")
             self._reactor.stop()
 
-    # Its life
+    # Beginning
+
+    def privilegedStartService(self) -> None:
+        """
+        Begin to listen, where that is to be done.
+
+        :raises ConnectError: a place cannot be listened on.
+        """
+        self.fleet.restore(self._remembered())
+        super().privilegedStartService()
+
+    def _remembered(self) -> dict[str, Past]:
+        """
+        What a daemon before this one has left. If it cannot be read, the spool says so when it is
+        opened.
+        """
+        try:
+            with Reader(spool_directory(self._directory)) as reader:
+                heard = reader.last_heard()
+        except (SpoolError, OSError):
+            return {}
+        return {
+            vm: Past(session=last.session, seq=last.seq, last_time=last.time)
+            for vm, last in heard.items()
+        }
 
     def startService(self) -> None:
-        self._hangup = _on_hangup(self._reactor, self.reopen)
-        for sink in self.sinks:
-            sink.start()
-        self._log.info("telling {sinks}", sinks=", ".join(sink.name for sink in self.sinks))
+        self._hangup = _on_hangup(self._reactor, self.reload)
+        opening = self.spool.start()
+        # Before the fleet: the sinks are to have all that it tells.
+        self.outlets.open(self.config.sinks)
+        names = ", ".join(outlet.sink.name for outlet in self.outlets)
+        self._log.info("delivering to {sinks}", sinks=names)
         super().startService()
+        opening.addCallbacks(self._opened, self._not_opened)
 
-    def reopen(self) -> None:
-        """Open the files anew that are written to (SIGHUP)."""
-        self._log.info("opening files anew")
-        for sink in self.sinks:
-            sink.reopen()
+    def _opened(self, _: None) -> None:
+        if self._temporary is None:
+            self._log.info("events are kept in {directory}", directory=self._directory)
+        else:
+            self._log.info("events are kept until the daemon ends: no state directory was given")
+        for sink in self.spool.state.abandoned:
+            self._log.warn(
+                "{count} events are kept for the sink {sink!r}, which is not configured:"
+                " qmp-monitor forget drops them",
+                count=sink.lag,
+                sink=sink.name,
+            )
+        if not self.running:
+            return
+        control = ControlService(
+            self._reactor, self._directory, self.spool, self.outlets.wake, sinks=self._sinks
+        )
+        try:
+            control.setServiceParent(self)
+        except (QMPError, ValueError) as problem:
+            self._log.error("commands cannot be taken: {problem}", problem=problem)
+            control.disownServiceParent()
+        self._watchdog.setServiceParent(self)
+        self._notifier.ready(self._summary())
+
+    def _not_opened(self, failure: Failure) -> None:
+        if failure.check(SpoolClosedError):
+            return  # it was stopped at once
+        self._spool_failed(failure.value)
+
+    def _spool_failed(self, problem: BaseException) -> None:
+        """Nothing can be kept any more: whoever started us is to see that, and start us anew."""
+        self._log.critical("the daemon ends: {problem}", problem=problem)
+        self.exit_code = 1
+        self.failed(self.exit_code)
+        if self.running:
+            self._reactor.stop()
+
+    def _is_well(self) -> bool:
+        return self.spool.problem is None
+
+    def _sinks(self) -> tuple[SinkStatus, ...]:
+        return self.status.status().sinks
+
+    def _summary(self) -> str:
+        return f"watching {len(self.fleet.vms)} VMs, delivering to {len(self.outlets)} sinks"
+
+    # The HTTP face
+
+    def _serve(self, config: Config) -> None:
+        """Show how the daemon stands, where that is wanted."""
+        if config.http is None:
+            return
+        # Not above: it takes its time to import, and is for those who want it.
+        from txqmp.monitor.web import WebService
+
+        self._web = WebService(
+            self._reactor,
+            config.http.listen,
+            self.status,
+            metrics=self.observation.want_metrics(self.status.status),
+            names=config.http.names,
+            remote=config.http.remote,
+            log_requests=config.http.log_requests,
+        )
+        self._web.setServiceParent(self)
+
+    # Loading anew
+
+    def reload(self) -> Deferred[None]:
+        """
+        Open files anew, and do what the configuration says now (SIGHUP). One that cannot be used
+        changes nothing.
+        """
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+
+    async def _reload(self) -> None:
+        if not self.running:
+            return
+        self._notifier.reloading()
+        try:
+            config = self.config if self._load is None else self._load()
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error("{problem}", problem=problem)
+            self._log.error("the configuration stays as it was")
+            self.status.config = attrs.evolve(self.status.config, successful=False)
+            self.outlets.reopen()
+        else:
+            await self._change_to(config)
+        self._notifier.ready(self._summary())
+
+    async def _change_to(self, config: Config) -> None:
+        changes = differences(self.config, config)
+        for setting in changes.fixed:
+            self._log.warn(
+                "{setting} stays as it was until the daemon is started anew", setting=setting
+            )
+        await self.outlets.exchange(config.sinks)
+        await self.sources.exchange(config.sources)
+        if config.http != self.config.http:
+            web, self._web = self._web, None
+            if web is not None:
+                await maybeDeferred(web.disownServiceParent)
+            try:
+                self._serve(config)
+            except (QMPError, ImportError, ValueError) as problem:
+                self._log.error("there is no status page: {problem}", problem=problem)
+        self.config = config
+        self.status.config = ConfigStatus(loaded=self._reactor.seconds())
+        self._log.info("the configuration was loaded")
+
+    # Ending
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self.running = 0
-        # The fleet before its VM: the demonstration is the last child.
+        self._notifier.stopping()
+        # The fleet comes before its VM, which is the demonstration's.
         for service in tuple(self):
             try:
                 await maybeDeferred(service.stopService)
             except Exception:
                 self._log.failure("{service} failed to stop", service=service)
-        stopping = [maybeDeferred(sink.stop) for sink in self.sinks]
-        for sink, stopped in zip(self.sinks, stopping, strict=True):
-            try:
-                await stopped
-            except Exception:
-                self._log.failure("{sink} failed to stop", sink=sink.name)
-            self._log.info(
-                "{sink}: {delivered} of {taken} records were delivered, {dropped} dropped,"
-                " {rejected} rejected",
-                sink=sink.name,
-                **attrs.asdict(sink.counters),
-            )
+        await self._within(self.recorder.when_idle(), GRACE)
+        await self.outlets.close()
+        await self.spool.close()
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            temporary.cleanup()
         restore, self._hangup = self._hangup, None
         if restore is not None:
             restore()
+
+    async def _within(self, waiting: Deferred[None], limit: float) -> None:
+        """Wait, but not for ever: the disk may hang."""
+        try:
+            await waiting.addTimeout(limit, self._reactor)
+        except TimeoutError:
+            self._log.error("not all that was told could be kept")
 
 
 def _keep_log_off_stdout(runner: UsageOptions | None) -> ILogObserver | None:

@@ -1,0 +1,141 @@
+"""From the fleet into the spool: :class:`Recorder`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txqmp.fleet.records import Kind, Record
+from txqmp.monitor.envelope import Envelope
+from txqmp.monitor.spool import Item, Spool, SpoolFullError
+
+
+class RecordObserver(Protocol):
+    """Is told what happens to the VMs."""
+
+    def event_received(self, name: str) -> None:
+        """QEMU sent an event."""
+
+    def gap(self, reason: str) -> None:
+        """There is a hole in what was seen; ``reason`` is one of a few words."""
+
+    def vm_disconnected(self, reason: str) -> None:
+        """A session ended; ``reason`` is one of a few words."""
+
+
+@attrs.define
+class _Hole:
+    """Records of a VM that the spool did not take."""
+
+    first: int
+    last: int
+    count: int
+    reason: str
+
+
+class Recorder:
+    """
+    Puts records into the spool, as drafts of events.
+
+    What the spool refuses because it is full (:attr:`~txqmp.monitor.spool.WhenFull.BLOCK`) is lost,
+    and told of when there is room again.
+
+    :param envelope: makes events of records.
+    :param tell_lost: called with the name of a VM, how many of its records are lost, their first
+        and their last number, and why; it is to make a record of that.
+    :param observer: is told what happens.
+
+    :ivar refused: how many records were lost.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        spool: Spool,
+        envelope: Envelope,
+        *,
+        tell_lost: Callable[[str, int, int, int, str], object],
+        observer: RecordObserver | None = None,
+    ) -> None:
+        self.refused = 0
+        self._spool = spool
+        self._envelope = envelope
+        self._tell_lost = tell_lost
+        self._observer = observer
+        self._holes: dict[str, _Hole] = {}
+        self._waiting = 0
+        self._idle: list[Deferred[None]] = []
+
+    def take(self, record: Record) -> None:
+        """Have a record committed. This returns at once."""
+        if self._observer is not None:
+            self._observe(record)
+        item = Item(
+            record.vm,
+            self._envelope.type_of(record),
+            record.received,
+            self._envelope.draft(record),
+            record.session,
+            record.seq,
+        )
+        self._waiting += 1
+        self._spool.put(item).addCallbacks(self._taken, self._not_taken, errbackArgs=(record,))
+
+    def when_idle(self) -> Deferred[None]:
+        """A Deferred that fires when it is known of all records what became of them."""
+        if not self._waiting:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        return idle
+
+    def _observe(self, record: Record) -> None:
+        assert self._observer is not None
+        if record.event is not None:
+            self._observer.event_received(record.event.name)
+        elif record.kind is Kind.GAP:
+            self._observer.gap(_word(record, "lost"))
+        elif record.kind is Kind.DISCONNECTED:
+            expected = record.details.get("expected") or "shutdown" in record.details
+            self._observer.vm_disconnected("shutdown" if expected else "lost")
+
+    def _taken(self, _: int) -> None:
+        self._waiting -= 1
+        if self._holes:
+            # Each of these is a record too, and may be refused: then it is a part of a new hole.
+            holes, self._holes = self._holes, {}
+            for vm, hole in holes.items():
+                self._tell_lost(vm, hole.count, hole.first, hole.last, hole.reason)
+        self._settle()
+
+    def _not_taken(self, failure: Failure, record: Record) -> None:
+        self._waiting -= 1
+        if failure.check(SpoolFullError):
+            reason = failure.getErrorMessage()
+            self.refused += 1
+            if not self._holes:
+                self._log.error("records are lost: {reason}", reason=reason)
+            hole = self._holes.setdefault(record.vm, _Hole(record.seq, record.seq, 0, reason))
+            hole.last = record.seq
+            hole.count += 1
+        # Of all else the spool tells those who started it.
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._waiting:
+            return
+        idle, self._idle = self._idle, []
+        for each in idle:
+            each.callback(None)
+
+
+def _word(record: Record, otherwise: str) -> str:
+    """What a hole is counted under: the member ``why`` where there is one."""
+    why: Any = record.details.get("why")
+    return why if isinstance(why, str) else otherwise

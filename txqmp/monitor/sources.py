@@ -1,0 +1,72 @@
+"""Where a daemon's VMs come from: :class:`Sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from txqmp.errors import QMPError
+from txqmp.fleet import DialSource, Fleet, GlobSource, ListenSource
+from txqmp.monitor.config import Dial, Glob, Listen, Source
+
+
+Service = DialSource | GlobSource | ListenSource
+
+
+class Sources:
+    """The sources of a fleet. They can be exchanged while it runs."""
+
+    _log = Logger()
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._services: dict[Source, Service] = {}
+
+    @property
+    def listening(self) -> bool:
+        """Whether every place that is to be listened on is."""
+        services = self._services.values()
+        return all(each.listening for each in services if isinstance(each, ListenSource))
+
+    def add(self, sources: Iterable[Source]) -> None:
+        """
+        Watch some more.
+
+        :raises QMPError: one of them is watched already, or cannot be listened on.
+        :raises ValueError: one of them is no place.
+        """
+        # What we listen on comes first: a glob may match it, and must not dial it.
+        for source in sorted(sources, key=lambda source: not isinstance(source, Listen)):
+            service = self._make(source)
+            service.setServiceParent(self._fleet)
+            self._services[source] = service
+
+    async def exchange(self, sources: Iterable[Source]) -> None:
+        """
+        Watch these, and no others. What is as it was before goes on undisturbed. One that cannot be
+        watched is logged, and the others are.
+        """
+        wanted = dict.fromkeys(sources)
+        for source in [each for each in self._services if each not in wanted]:
+            service = self._services.pop(source)
+            try:
+                await maybeDeferred(service.drop, "it is not to be watched any more")
+            except Exception:
+                self._log.failure("{source}: cannot be given up", source=source)
+        for source in wanted:
+            if source not in self._services:
+                try:
+                    self.add([source])
+                except (QMPError, ValueError) as problem:
+                    self._log.error("{source}: {problem}", source=source, problem=problem)
+
+    def _make(self, source: Source) -> Service:
+        match source:
+            case Dial():
+                return DialSource(self._fleet, source.where, source.name)
+            case Glob():
+                return GlobSource(self._fleet, *source.patterns, rescan=source.rescan)
+            case Listen():
+                return ListenSource(self._fleet, source.where, source.allow)
