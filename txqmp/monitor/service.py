@@ -8,19 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.python.components import Componentized
 from twisted.python.usage import Options as UsageOptions
 
 from txqmp.fleet import DialSource, Fleet, GlobSource, ListenSource, Record
-from txqmp.monitor.config import Config
+from txqmp.monitor.config import Config, Dial, Glob, Listen, SinkSettings, Source
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
 from txqmp.monitor.records import encode
 from txqmp.monitor.sinks import Sink
 from txqmp.monitor.sinks.jsonl import jsonl_sink
+from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings, WebhookSettings
 from txqmp.monitor.sinks.stdout import stdout_sink
 from txqmp.monitor.sinks.webhook import webhook_sink
 
@@ -61,25 +62,33 @@ class MonitorService(MultiService):
         self._reactor = reactor
         self._hangup: Any = None
         self.fleet = Fleet(reactor, self._tell, events=config.events)
-        self.sinks: tuple[Sink, ...] = tuple(self._make_sinks(config))
+        self.sinks: tuple[Sink, ...] = tuple(
+            self._make_sink(each.settings) for each in config.sinks
+        )
         # What we listen on comes first: a glob may match it, and must not dial it.
-        for where in config.listens:
-            ListenSource(self.fleet, where).setServiceParent(self.fleet)
-        for each in config.endpoints:
-            DialSource(self.fleet, each.where, each.name).setServiceParent(self.fleet)
-        for pattern in config.globs:
-            GlobSource(self.fleet, pattern).setServiceParent(self.fleet)
+        for kind in (Listen, Dial, Glob):
+            for each in [source for source in config.sources if isinstance(source, kind)]:
+                for source in self._make_sources(each):
+                    source.setServiceParent(self.fleet)
         self.fleet.setServiceParent(self)
         if config.demo:
             DemoService(self.fleet).setServiceParent(self)
 
-    def _make_sinks(self, config: Config) -> list[Sink]:
-        sinks: list[Sink] = []
-        if config.stdout:
-            sinks.append(stdout_sink(self._reactor, self._stdout_closed))
-        sinks.extend(jsonl_sink(self._reactor, path) for path in config.jsonl)
-        sinks.extend(webhook_sink(self._reactor, url) for url in config.webhooks)
-        return sinks
+    def _make_sources(self, source: Source) -> list[Service]:
+        if isinstance(source, Listen):
+            return [ListenSource(self.fleet, source.where)]
+        if isinstance(source, Dial):
+            return [DialSource(self.fleet, source.where, source.name)]
+        return [GlobSource(self.fleet, each, source.rescan) for each in source.patterns]
+
+    def _make_sink(self, settings: SinkSettings) -> Sink:
+        if isinstance(settings, StdoutSettings):
+            return stdout_sink(self._reactor, self._stdout_closed)
+        if isinstance(settings, JSONLSettings):
+            return jsonl_sink(self._reactor, settings.path)
+        if isinstance(settings, WebhookSettings):
+            return webhook_sink(self._reactor, settings.url)
+        raise NotImplementedError(f"there is no sink for {type(settings).__name__}")
 
     def setServiceParent(self, parent: Any) -> None:
         if self.log_observer is not None and isinstance(parent, Componentized):
