@@ -10,8 +10,17 @@ import pytest
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from txqmp.monitor.config import Config, Endpoint
+from txqmp.monitor.config import HTTP, Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.options import Options
+from txqmp.monitor.sinks.settings import JSONLSettings, WebhookSettings
+
+
+def dial(name: str, where: str) -> Dial:
+    return Dial(where=where, name=name)
+
+
+def webhook(url: str) -> Sink:
+    return Sink(settings=WebhookSettings(url=url, allow_plaintext=url.startswith("http:")))
 
 
 def parse(*words: str, runner: UsageOptions | None = None) -> Config:
@@ -34,15 +43,24 @@ def test_everything(tmp_path: Path) -> None:
     assert parse(
         *("--demo", "--quiet", "--listen", "tcp:4444", "--glob=/run/*.sock"),
         *("--events", "STOP,RESUME", "--events=BLOCK_*", "--jsonl", path),
-        *("--webhook", "http://a/", "--webhook", "http://b/", "web=/nowhere/a", "/nowhere/b"),
+        *("--webhook", "http://a/", "--webhook", "https://b/", "web=/nowhere/a", "/nowhere/b"),
+        *("--node", "node7", "--state-dir", str(tmp_path / "state"), "--http", "tcp:9177"),
     ) == Config(
-        endpoints=(Endpoint("web", "/nowhere/a"), Endpoint("b", "/nowhere/b")),
-        listens=("tcp:4444",),
-        globs=("/run/*.sock",),
+        node="node7",
+        state_dir=str(tmp_path / "state"),
+        sources=(
+            Listen(where="tcp:4444"),
+            dial("web", "/nowhere/a"),
+            dial("b", "/nowhere/b"),
+            Glob(patterns=("/run/*.sock",)),
+        ),
         events=("STOP", "RESUME", "BLOCK_*"),
-        stdout=False,
-        jsonl=(path,),
-        webhooks=("http://a/", "http://b/"),
+        sinks=(
+            Sink(settings=JSONLSettings(path=path), name=f"jsonl {path}"),
+            webhook("http://a/"),
+            webhook("https://b/"),
+        ),
+        http=HTTP(listen="tcp:9177"),
         demo=True,
     )
 
@@ -50,16 +68,35 @@ def test_everything(tmp_path: Path) -> None:
 def test_options_may_follow_endpoints() -> None:
     assert parse("/nowhere/a", "--events", "STOP", "/nowhere/b", "-q", "--webhook=http://a/") == (
         Config(
-            endpoints=(Endpoint("a", "/nowhere/a"), Endpoint("b", "/nowhere/b")),
+            sources=(dial("a", "/nowhere/a"), dial("b", "/nowhere/b")),
             events=("STOP",),
-            stdout=False,
-            webhooks=("http://a/",),
+            sinks=(webhook("http://a/"),),
         )
     )
 
 
+def test_what_is_printed_comes_first() -> None:
+    config = parse("--demo", "--webhook", "http://a/")
+    assert [sink.name for sink in config.sinks] == ["stdout", "webhook http://a/"]
+
+
+def test_urls_that_differ_in_what_is_not_shown() -> None:
+    config = parse("-q", "--demo", *(f"--webhook=http://a/?token={n}" for n in range(3)))
+    assert [sink.name for sink in config.sinks] == [
+        "webhook http://a/",
+        "webhook http://a/ (2)",
+        "webhook http://a/ (3)",
+    ]
+
+
+def test_the_page_alone_is_enough() -> None:
+    config = parse("-q", "--demo", "--http", "tcp:9177")
+    assert config.sinks == ()
+    assert config.http == HTTP(listen="tcp:9177")
+
+
 def test_endpoints_that_look_like_options() -> None:
-    assert parse("--", "--demo").endpoints == (Endpoint("--demo", "--demo"),)
+    assert parse("--", "--demo").sources == (dial("--demo", "--demo"),)
 
 
 def test_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +121,38 @@ def test_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--webhook", "x"], "--webhook: 'x' is no URL, such as https://ops.example/qmp"),
         (["--listen", "/nowhere/x"], "--listen: there is no directory /nowhere"),
         (["--demo", "-q"], "nobody would be told: --quiet needs --jsonl or --webhook"),
+        (["--node", "a b"], "--node: 'a b' is no name of a host"),
+        (["--state-dir", ""], "--state-dir: the name of a directory is empty"),
+        (["--state-dir", "/nowhere/x"], "--state-dir: there is no directory /nowhere"),
+        (["--state-dir", "/etc/passwd"], "--state-dir: /etc/passwd is no directory"),
+        (
+            ["--http", "tcp:9177:interface=0.0.0.0"],
+            "--http: 'tcp:9177:interface=0.0.0.0' is open to other hosts, which has to be allowed",
+        ),
+        (["--check-config"], "--check-config goes with --config"),
+        (["--config", ""], "--config: the name of a file is empty"),
+        (["--config", "a", "--config", "b"], "--config is given twice"),
+        (
+            ["--config", "a", "--demo"],
+            "--config says all there is to do: --demo does not go with it",
+        ),
+        (["a", "--config", "a"], "--config says all there is to do: a does not go with it"),
+        (["a=/run/a", "a=/run/b"], "two VMs would be called 'a': name them, as in NAME=ENDPOINT"),
+        (
+            ["--demo", "demo=/x"],
+            "two VMs would be called 'demo': name them, as in NAME=ENDPOINT",
+        ),
+        (["a=/run/a", "b=/run/a"], "/run/a is given twice"),
+        (["a=/run/a", "b=unix:/run/x/../a"], "unix:/run/x/../a is given twice"),
+        (["--listen", "/tmp/a", "b=/tmp/a"], "/tmp/a is given twice"),
+        (["a=tcp:h:1", "b=tcp:h:1"], "tcp:h:1 is given twice"),
+        (["--listen", "tcp:1", "--listen", "tcp:1"], "tcp:1 is given twice"),
+        (["--glob", "/x*", "--glob", "/x*"], "/x* is given twice"),
+        (["--demo", "--jsonl", "/tmp/x", "--jsonl", "/tmp/x"], "/tmp/x is given twice"),
+        (
+            ["--demo", "--webhook", "http://x/?token=abc", "--webhook", "http://x/?token=abc"],
+            "http://x/ is given twice",
+        ),
     ],
 )
 def test_problems(words: list[str], text: str) -> None:
@@ -142,7 +211,10 @@ def test_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["qmp-monitor"])
     text = str(Options())
     assert "[NAME=]ENDPOINT..." in text
-    for option in ("demo", "events=", "glob=", "jsonl=", "listen=", "quiet", "webhook="):
+    for option in (
+        *("check-config", "config=", "demo", "events=", "glob=", "http=", "jsonl=", "listen="),
+        *("node=", "quiet", "state-dir=", "webhook="),
+    ):
         assert f"--{option}" in text
     assert "twistd -n qmp-monitor --demo" in text
     # Twisted does not fold what is said of an option.

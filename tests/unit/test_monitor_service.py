@@ -23,12 +23,13 @@ from support.deferreds import pending, success
 from support.leaks import LoggedErrors
 from txqmp.fleet import GlobSource, Kind, ListenSource, Record
 from txqmp.messages import Event
-from txqmp.monitor.config import Config, Endpoint
+from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
 from txqmp.monitor.records import Entry
 from txqmp.monitor.service import MonitorService, makeService
 from txqmp.monitor.sinks import Counters
+from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings, WebhookSettings
 
 
 class Reactor(Clock):
@@ -87,7 +88,7 @@ class Child(Service):
         return self.stopping
 
 
-CONFIG = Config(endpoints=(Endpoint("a", "/nowhere/a.sock"),), stdout=False)
+CONFIG = Config(sources=(Dial(where="/nowhere/a.sock", name="a"),))
 EVENT = Record(
     vm="a", seq=1, session=1, received=0.0, kind=Kind.EVENT, event=Event.make("STOP", at=1)
 )
@@ -203,12 +204,18 @@ def test_the_last_reader_gone_is_the_end(world: World) -> None:
 
 def test_what_is_watched(tmp_path: Path) -> None:
     config = Config(
-        endpoints=(Endpoint("a", "/nowhere/a.sock"), Endpoint("b", "/nowhere/b.sock")),
-        listens=("/nowhere/in.sock",),
-        globs=("/nowhere/*.sock",),
+        sources=(
+            Glob(patterns=("/nowhere/*.sock",)),
+            Dial(where="/nowhere/a.sock", name="a"),
+            Dial(where="/nowhere/b.sock", name="b"),
+            Listen(where="/nowhere/in.sock"),
+        ),
         events=("STOP",),
-        jsonl=(str(tmp_path / "x"),),
-        webhooks=("http://host.example/",),
+        sinks=(
+            Sink(settings=StdoutSettings()),
+            Sink(settings=JSONLSettings(path=str(tmp_path / "x"))),
+            Sink(settings=WebhookSettings(url="http://host.example/", allow_plaintext=True)),
+        ),
         demo=True,
     )
     service = MonitorService(Clock(), config)

@@ -90,13 +90,20 @@ def test_no_key(text: str) -> None:
     assert SECRET[:8] not in shown
 
 
+def test_keys_can_be_compared() -> None:
+    key = SigningKey(bytes(range(32)))
+    assert key == SigningKey(bytes(range(32)))
+    assert hash(key) == hash(SigningKey(bytes(range(32))))
+    assert key != SigningKey(bytes(range(1, 33)))
+    assert key != bytes(range(32))
+
+
 def test_a_key_is_not_shown() -> None:
     secret = bytes(range(65, 97))
     key = SigningKey(secret)
     for shown in (repr(key), str(key), f"{key}", f"{[key]}", "%s" % key):  # noqa: UP031
         assert "<secret>" in shown
         assert "ABC" not in shown
-    assert key != SigningKey(secret)
 
 
 # Signing

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import getopt
 import importlib.metadata
+import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeGuard, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeGuard, TypeVar
+from urllib.parse import urlsplit
 
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from txqmp.monitor import config
+from txqmp.monitor.config import (
+    DEMO_NAME,
+    HTTP,
+    Config,
+    ConfigError,
+    Dial,
+    Glob,
+    Listen,
+    Sink,
+    SinkSettings,
+    load,
+    places,
+)
+from txqmp.monitor.config.filters import event_names
+from txqmp.monitor.config.model import name_for
+from txqmp.monitor.envelope import Envelope
+from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings, WebhookSettings
 
 
 _T = TypeVar("_T")
+
+_WITH_CONFIG = ("--config", "--check-config")
 
 EXAMPLES = """
 An ENDPOINT is the path of a socket, unix:PATH, tcp:HOST:PORT, tls:HOST:PORT or another of Twisted's
@@ -41,6 +61,7 @@ class Options(UsageOptions):
     The options, checked.
 
     :ivar config: what they amount to, once they are parsed.
+    :ivar config_file: the file that it is from, as an absolute path; ``None`` for the command line.
     """
 
     synopsis = "[options] [NAME=]ENDPOINT..."
@@ -51,17 +72,21 @@ class Options(UsageOptions):
     optFlags = [
         ["demo", None, "Start a VM in which something happens every second, and watch it."],
         ["quiet", "q", "Do not print records."],
+        ["check-config", None, "Check the file of --config, and end with 0 or 1."],
     ]
-    config: config.Config
+    config: Config
 
     def __init__(self) -> None:
         super().__init__()
-        self._endpoints: list[config.Endpoint] = []
-        self._listens: list[str] = []
-        self._globs: list[str] = []
+        self.config_file: str | None = None
+        self._words: list[str] = []
+        self._dials: list[Dial] = []
+        self._listens: list[Listen] = []
+        self._globs: list[Glob] = []
         self._events: list[str] = []
-        self._jsonl: list[str] = []
-        self._webhooks: list[str] = []
+        self._sinks: list[SinkSettings] = []
+        self._http: HTTP | None = None
+        self._chosen: dict[str, Any] = {}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -84,31 +109,54 @@ class Options(UsageOptions):
             found, endpoints = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
         except getopt.GetoptError as problem:
             raise UsageError(str(problem)) from problem
+        self._words = [name for name, _ in found] + endpoints
         sorted_words = []
         for name, value in found:
             takes_value = f"{name[2:]}=" in self.longOpt
             sorted_words.append(f"{name}={value}" if takes_value else name)
         super().parseOptions([*sorted_words, "--", *endpoints])
 
+    def opt_config(self, file: str) -> None:
+        """Do what a TOML file says. Nothing else is given then, but --check-config."""
+        if self.config_file is not None:
+            raise UsageError("--config is given twice")
+        if not file:
+            raise UsageError("--config: the name of a file is empty")
+        self.config_file = os.path.abspath(file)
+
     def opt_listen(self, endpoint: str) -> None:
         """Where QEMU dials us, such as unix:/run/qmp.sock:mode=660. May be repeated."""
-        self._listens.append(_checked(config.listen, endpoint, "--listen"))
+        self._listens.append(Listen(where=_checked(places.listen, endpoint, "--listen")))
 
     def opt_glob(self, pattern: str) -> None:
         """A pattern of sockets to dial, or a directory of them. May be repeated."""
-        self._globs.append(_checked(config.pattern, pattern, "--glob"))
+        self._globs.append(Glob(patterns=(_checked(places.pattern, pattern, "--glob"),)))
 
     def opt_events(self, names: str) -> None:
         """Tell only these of QEMU's events: names or globs, with commas. May be repeated."""
-        self._events.extend(_checked(config.event_names, names, "--events"))
+        self._events.extend(_checked(event_names, names, "--events"))
 
     def opt_jsonl(self, file: str) -> None:
         """Append the records to a file. May be repeated."""
-        self._jsonl.append(_checked(config.file, file, "--jsonl"))
+        self._sinks.append(JSONLSettings(path=_checked(places.file, file, "--jsonl")))
 
     def opt_webhook(self, url: str) -> None:
         """Post each record to a URL. May be repeated."""
-        self._webhooks.append(_checked(config.url, url, "--webhook"))
+        _checked(places.url, url, "--webhook")
+        plain = urlsplit(url).scheme == "http"
+        self._sinks.append(WebhookSettings(url=url, allow_plaintext=plain))
+
+    def opt_http(self, endpoint: str) -> None:
+        """Where to serve the status page and the metrics, such as tcp:9177."""
+        self._http = HTTP(listen=_checked(places.web, endpoint, "--http"))
+
+    def opt_state_dir(self, directory: str) -> None:
+        """Where to keep what is to outlive the daemon."""
+        self._chosen["state_dir"] = _checked(places.state_directory, directory, "--state-dir")
+
+    def opt_node(self, name: str) -> None:
+        """What this host is called in events."""
+        self._chosen["node"] = _checked(lambda text: Envelope(node=text).node, name, "--node")
 
     def opt_version(self) -> None:
         """Show the version and end."""
@@ -121,28 +169,50 @@ class Options(UsageOptions):
 
     def parseArgs(self, *endpoints: str) -> None:
         for each in endpoints:
-            self._endpoints.append(_checked(config.endpoint, each))
+            self._dials.append(_checked(places.endpoint, each))
 
     def postOptions(self) -> None:
+        if self.config_file is not None:
+            self._read_config(self.config_file)
+            return
+        if self["check-config"]:
+            raise UsageError("--check-config goes with --config")
         printing = _has_stdout(self.parent)
-        self.config = config.Config(
-            endpoints=tuple(self._endpoints),
-            listens=tuple(self._listens),
-            globs=tuple(self._globs),
-            events=tuple(self._events),
-            stdout=printing and not self["quiet"],
-            jsonl=tuple(self._jsonl),
-            webhooks=tuple(self._webhooks),
-            demo=bool(self["demo"]),
-        )
-        if not (printing or self._jsonl or self._webhooks):
+        if not (printing or self._sinks or self._http):
             raise UsageError(
                 "there is no standard output: use twistd -n, or give --jsonl or --webhook"
             )
+        if printing and not self["quiet"]:
+            self._sinks.insert(0, StdoutSettings())
+        self.config = Config(
+            **self._chosen,
+            sources=(*self._listens, *self._dials, *self._globs),
+            events=tuple(self._events),
+            sinks=tuple(_named(self._sinks)),
+            http=self._http,
+            demo=bool(self["demo"]),
+        )
+        _check(self.config)
+
+    def _read_config(self, path: str) -> None:
+        """
+        :raises UsageError: something else is given.
+        :raises SystemExit: the file cannot be used; or it was only to be checked.
+        """
+        others = [word for word in self._words if word not in _WITH_CONFIG]
+        if others:
+            raise UsageError(f"--config says all there is to do: {others[0]} does not go with it")
+        check = bool(self["check-config"])
         try:
-            config.check(self.config)
-        except ValueError as problem:
-            raise UsageError(str(problem)) from problem
+            self.config = load(path, inherited=not check)
+            if not check and self.config.stdout and not _has_stdout(self.parent):
+                raise ConfigError(path, ["there is no standard output to print to: use twistd -n"])
+        except ConfigError as problem:
+            sys.stderr.write(f"{problem}\n")
+            raise SystemExit(1) from problem
+        if check:
+            sys.stdout.write(f"{path}: all of it is in order\n")
+            raise SystemExit(0)
 
     def getUsage(self, width: int | None = None) -> str:
         return f"{super().getUsage(width)}{EXAMPLES}"
@@ -153,6 +223,54 @@ def _checked(check: Callable[[str], _T], text: str, option: str = "") -> _T:
         return check(text)
     except ValueError as problem:
         raise UsageError(f"{option}: {problem}" if option else str(problem)) from problem
+
+
+def _named(settings: Iterable[SinkSettings]) -> list[Sink]:
+    """Sinks, each with a name of its own: of two URLs the difference may not be shown."""
+    sinks: dict[str, Sink] = {}
+    for each in settings:
+        first = name = name_for(each)
+        number = 1
+        while name in sinks:
+            number += 1
+            name = f"{first} ({number})"
+        sinks[name] = Sink(settings=each, name=name)
+    return list(sinks.values())
+
+
+def _check(config: Config) -> None:
+    """
+    Whether all of it goes together.
+
+    :raises UsageError: it does not.
+    """
+    if not (config.sources or config.demo):
+        raise UsageError("nothing to watch: give an ENDPOINT, --listen, --glob or --demo")
+    if not (config.sinks or config.http):
+        raise UsageError("nobody would be told: --quiet needs --jsonl or --webhook")
+    names = [each.name for each in config.sources if isinstance(each, Dial)]
+    if config.demo:
+        names.append(DEMO_NAME)
+    name = _twice(names)
+    if name is not None:
+        raise UsageError(f"two VMs would be called {name!r}: name them, as in NAME=ENDPOINT")
+    source = _twice(config.sources, places.place_of)
+    if source is not None:
+        where = source.patterns[0] if isinstance(source, Glob) else source.where
+        raise UsageError(f"{where} is given twice")
+    sink = _twice(config.sinks, lambda sink: sink.settings)
+    if sink is not None:
+        raise UsageError(f"{name_for(sink.settings).partition(' ')[2]} is given twice")
+
+
+def _twice(things: Iterable[_T], key: Callable[[_T], object] = lambda it: it) -> _T | None:
+    """The first thing that is the same as one before it."""
+    seen = set()
+    for each in things:
+        if key(each) in seen:
+            return each
+        seen.add(key(each))
+    return None
 
 
 def _has_stdout(runner: UsageOptions | None) -> bool:

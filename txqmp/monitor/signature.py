@@ -52,7 +52,7 @@ class SignatureError(QMPError):
 @attrs.frozen(slots=True, repr=False, eq=False)
 class SigningKey:
     """
-    A key, which nothing shows.
+    A key, which nothing shows. It can be compared with others.
 
     :param secret: 24 to 64 random bytes.
     :raises ValueError: it is of another size.
@@ -68,6 +68,14 @@ class SigningKey:
 
     def __repr__(self) -> str:
         return "<secret>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SigningKey):
+            return NotImplemented
+        return hmac.compare_digest(self._secret, other._secret)
+
+    def __hash__(self) -> int:
+        return hash(self._secret)
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
