@@ -24,6 +24,7 @@ import attrs
 from twisted.internet import error as tx_error
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
     HostnameEndpoint,
     TCP4ServerEndpoint,
     UNIXServerEndpoint,
@@ -43,6 +44,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txqmp.errors import ConnectError, ConnectFailure, ConnectTimeoutError
+from txqmp.inherited import InheritedServer
 
 
 Place = Union[str, "os.PathLike[str]", "tuple[str, int]", Any]
@@ -73,6 +75,11 @@ _HINTS = {
     ConnectFailure.BUSY: "another client holds the monitor, and more wait for it",
     ConnectFailure.DENIED: "permission denied",
 }
+
+
+def shown(text: str) -> str:
+    """A text that can be written: a byte of a path that is not UTF-8 shows as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def client_endpoint(reactor: Any, where: Place) -> IStreamClientEndpoint:
@@ -113,7 +120,8 @@ def server_endpoint(
 
     :param reactor: what the endpoint will use.
     :param where: a bare path or ``"unix:PATH[:mode=660]"``, ``("127.0.0.1", 4444)``, the strings
-        of Twisted, or an ``IStreamServerEndpoint``.
+        of Twisted, or an ``IStreamServerEndpoint``. Of ``"systemd:domain=UNIX:name=NAME"`` the
+        socket's file stays as it is: see :class:`~txqmp.inherited.InheritedServer`.
     :param mode: the permissions that a UNIX socket is made with, unless ``where`` says otherwise.
     :raises ValueError: it is none of these, or the path is longer than the kernel takes.
     """
@@ -139,8 +147,15 @@ def server_endpoint(
             raise ValueError(f"{where!r} is no endpoint: {error}") from error
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, f"{kind}:{rest}")
+    except LookupError as error:
+        if kind != "systemd":
+            raise ValueError(f"{where!r} is no endpoint: {error}") from error
+        raise ValueError(f"{where!r} is no endpoint: no such socket was passed to us") from error
     except Exception as error:  # whatever the parser of this kind of endpoint raises
         raise ValueError(f"{where!r} is no endpoint: {error}") from error
+    adopted = isinstance(endpoint, AdoptedStreamServerEndpoint)
+    if adopted and endpoint.addressFamily == socket.AF_UNIX:
+        return InheritedServer(reactor, endpoint.fileno)
     return endpoint
 
 
@@ -263,7 +278,7 @@ class UNIXClient:
         self.path = path
 
     def __repr__(self) -> str:
-        return f"unix:{self.path}"
+        return f"unix:{shown(self.path)}"
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -282,7 +297,7 @@ class UNIXClient:
         except OSError as problem:
             kind = _KINDS.get(problem.errno or 0, ConnectFailure.OTHER)
             text = _HINTS.get(kind, problem.strerror or str(problem))
-            error = ConnectError(f"{self.path}: {text}", kind)
+            error = ConnectError(f"{shown(self.path)}: {text}", kind)
             error.__cause__ = problem
             return fail(error)
         except ConnectError as error:
@@ -301,7 +316,7 @@ def _short_path(path: str) -> Iterator[str]:
         short = f"/proc/self/fd/{handle}/{name}"
         if len(os.fsencode(short)) > MAX_UNIX_PATH:
             raise ConnectError(
-                f"{path}: longer than the {MAX_UNIX_PATH} bytes the kernel takes",
+                f"{shown(path)}: longer than the {MAX_UNIX_PATH} bytes the kernel takes",
                 ConnectFailure.PATH_TOO_LONG,
             )
         yield short

@@ -132,6 +132,16 @@ class QMPProtocol(JSONLineReceiver, CommandVerbs, EventSource):
         return self._lifecycle.state
 
     @property
+    def left(self) -> bool:
+        """Whether we have ended the session: by :meth:`disconnect` or :meth:`abort`."""
+        return self._leaving
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether SHUTDOWN came, and no RESUME since, as it can with ``-no-shutdown``."""
+        return self._shutting_down
+
+    @property
     def pending(self) -> PendingCommands:
         """The commands that have no reply yet, and the counters of replies."""
         return self._pending

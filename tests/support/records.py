@@ -27,6 +27,7 @@ def record(**changes: Any) -> Record:
     """QEMU's ``STOP``, or what the changes make of it."""
     members: dict[str, Any] = {
         "vm": "web",
+        "identity": UUID,
         "seq": 4,
         "session": 1,
         "received": 1795224000.125001,
@@ -82,6 +83,7 @@ EVENTS = st.builds(
 )
 _COMMON: dict[str, Any] = {
     "vm": NAMES,
+    "identity": NAMES,
     "seq": st.integers(1, 2**63),
     "session": st.integers(0, 2**31),
     "received": st.floats(0, 4e9),

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 
-from txqmp.errors import ConnectError, ConnectFailure, DisconnectedError, GreetingError
-from txqmp.fleet.records import Kind, Record
+from txqmp.errors import (
+    ConnectError,
+    ConnectFailure,
+    DisconnectedError,
+    GreetingError,
+    QMPError,
+)
+from txqmp.fleet.records import Kind, Past, Record
 from txqmp.fleet.vm import VM, VMState
 from txqmp.messages import Event
+from txqmp.observer import Snapshot
 from txqmp.testing import Pump, SimulatedVM, connect_in_memory
 
 
@@ -25,12 +34,16 @@ class World:
         self.session: Any = None
         self.pump = Pump(clock)
 
-    def come(self) -> None:
+    def come(self, uuid: str | None = None) -> None:
         self.session, _, self.pump = connect_in_memory(self.simulated, self.clock)
-        self.vm.came(self.session, {"where": "here"})
+        self.vm.came(self.session, {"where": "here"}, self.clock.seconds(), uuid)
 
-    def lose(self, error: Any = None) -> None:
-        self.vm.lost(self.session, error or DisconnectedError("the peer closed the connection"))
+    def lose(self, cause: Exception | None = None, error: QMPError | None = None) -> None:
+        """The session ends by itself, as the cause says."""
+        if error is None:
+            error = DisconnectedError("the peer closed the connection")
+            error.__cause__ = cause or ConnectionDone()
+        self.vm.lost(self.session, error)
         self.session.abort()
         self.pump()
 
@@ -53,15 +66,17 @@ def test_before_anything(world: World) -> None:
 def test_a_life(world: World) -> None:
     world.clock.advance(100)
     world.come()
-    world.pump()
     assert world.vm.state is VMState.UP
+    world.vm.snapshot(Snapshot({"query-name": {"name": "web"}}, {}))
+    world.clock.advance(1)
     world.vm.event(Event.make("STOP", at=7))
+    assert (world.vm.events, world.vm.last_event) == (1, 101)
     world.lose()
     assert world.vm.state is VMState.GAP
     assert world.vm.problem == "the peer closed the connection"
     world.clock.advance(2.5)
     world.come()
-    world.pump()
+    world.vm.snapshot(Snapshot({}, {"query-name": ValueError("no")}))
     assert world.kinds == [
         "connected",
         "snapshot",
@@ -74,20 +89,21 @@ def test_a_life(world: World) -> None:
     assert [record.seq for record in world.records] == [1, 2, 3, 4, 5, 6, 7]
     assert [record.session for record in world.records] == [1, 1, 1, 1, 2, 2, 2]
     assert {record.vm for record in world.records} == {"a"}
-    connected, snapshot, event, disconnected, _, gap, _ = world.records
+    connected, snapshot, event, disconnected, _, gap, failed = world.records
     assert connected.details == {"where": "here", "qemu": "7.2.22"}
     assert connected.received == 100
-    assert set(snapshot.details) == {"query-status", "query-name", "query-uuid"}
-    assert snapshot.details["query-name"] == {"name": "web"}
+    assert snapshot.details == {"query-name": {"name": "web"}}
+    assert failed.details == {"errors": {"query-name": "no"}}
     assert event.event is not None
     assert event.event.name == "STOP"
     assert disconnected.details == {
         "reason": "the peer closed the connection",
         "expected": False,
+        "ended": {"by": "unknown", "graceful": False, "reason": "without a word"},
     }
     assert gap.details == {
-        "since": "1970-01-01T00:01:40.000000Z",
-        "until": "1970-01-01T00:01:42.500000Z",
+        "since": "1970-01-01T00:01:41.000000Z",
+        "until": "1970-01-01T00:01:43.500000Z",
         "seconds": 2.5,
         "reason": "the peer closed the connection",
     }
@@ -101,22 +117,190 @@ def test_packages_are_told(world: World) -> None:
     world.lose()
 
 
-def test_a_shutdown_is_told(world: World) -> None:
+@pytest.mark.parametrize(
+    ("data", "ended"),
+    [
+        (
+            {"guest": True, "reason": "guest-shutdown"},
+            {"by": "guest", "graceful": True, "reason": "guest-shutdown"},
+        ),
+        (
+            {"guest": True, "reason": "guest-panic"},
+            {"by": "guest", "graceful": False, "reason": "guest-panic"},
+        ),
+        (
+            {"guest": False, "reason": "host-signal"},
+            {"by": "host", "graceful": True, "reason": "host-signal"},
+        ),
+        (
+            {"guest": False, "reason": "host-error"},
+            {"by": "host", "graceful": False, "reason": "host-error"},
+        ),
+        ({"guest": True}, {"by": "guest", "graceful": True, "reason": "no reason given"}),
+        (
+            {"guest": [1], "reason": {"a": 1}},
+            {"by": "unknown", "graceful": True, "reason": "no reason given"},
+        ),
+        (
+            {"guest": 1, "reason": "a\x1b[31m"},
+            {"by": "unknown", "graceful": True, "reason": "a?[31m"},
+        ),
+    ],
+)
+def test_how_it_ended(world: World, data: dict[str, Any], ended: dict[str, Any]) -> None:
     world.come()
-    shutdown = Event.make("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
-    world.lose(DisconnectedError("the end", expected=True, shutdown=shutdown))
+    world.simulated.send_event("SHUTDOWN", data)
+    world.pump()
+    world.lose()
     assert world.records[-1].details == {
-        "reason": "the end",
-        "expected": True,
-        "shutdown": {"guest": True, "reason": "guest-shutdown"},
+        "reason": "the peer closed the connection",
+        "expected": False,
+        "ended": ended,
+        "shutdown": data,
     }
     assert world.vm.state is VMState.GONE
+
+
+def test_one_that_went_on_after_its_shutdown(world: World) -> None:
+    """As with ``-no-shutdown``."""
+    world.come()
+    world.simulated.send_event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+    world.simulated.send_event("RESUME")
+    world.pump()
+    world.lose()
+    assert world.records[-1].details["ended"]["reason"] == "without a word"
+    assert world.vm.state is VMState.GAP
+
+
+def test_an_end_of_ours_is_none_of_the_vms(world: World) -> None:
+    world.come()
+    world.simulated.send_event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+    world.pump()
+    world.session.abort()
+    world.lose(error=DisconnectedError("we disconnected", expected=True))
+    assert "ended" not in world.records[-1].details
+    assert world.records[-1].details["shutdown"]["guest"] is True
+    assert world.vm.state is VMState.GAP
+
+
+def test_a_network_that_fails_is_no_end_and_the_gap_is_since_it_was_silent(world: World) -> None:
+    world.clock.advance(100)
+    world.come()
+    world.clock.advance(1)
+    world.vm.event(Event.make("STOP"))
+    world.clock.advance(7200)
+    world.lose(ConnectionLost())
+    assert world.records[-1].details == {
+        "reason": "the peer closed the connection",
+        "expected": False,
+    }
+    assert world.records[-1].received == 7301
+    world.come()
+    assert world.records[-1].details["since"] == "1970-01-01T00:01:41.000000Z"
+    world.lose()
+
+
+def test_a_unix_socket_does_not_fail(world: World) -> None:
+    """What cuts it off is the end of the process."""
+    session, _, pump = connect_in_memory(world.simulated, world.clock)
+    transport: Any = session.transport
+    transport.peerAddr = UNIXAddress("/run/a.sock")
+    world.vm.came(session, {}, 0.0)
+    world.clock.advance(100)
+    error = DisconnectedError("reset")
+    error.__cause__ = ConnectionLost()
+    world.vm.lost(session, error)
+    assert world.records[-1].details["ended"]["reason"] == "without a word"
+    session.abort()
+    pump()
+    world.come()
+    assert world.records[-1].details["since"] == "1970-01-01T00:01:40.000000Z"
+    world.lose()
+
+
+def test_a_session_that_broke_tells_nothing_of_the_vms_end(world: World) -> None:
+    world.come()
+    world.lose(error=GreetingError("a second greeting"))
+    assert "ended" not in world.records[-1].details
+    assert world.vm.state is VMState.GAP
+
+
+def test_we_may_know_better_why(world: World) -> None:
+    world.come()
+    world.session.abort()
+    world.vm.lost(world.session, DisconnectedError("we disconnected"), "it was replaced")
+    assert world.records[-1].details["reason"] == world.vm.problem == "it was replaced"
+    world.pump()
+
+
+# Who it is
+
+
+def test_identity(world: World) -> None:
+    world.vm.dropped(1, "why")
+    world.come("uuid 1")
+    world.vm.event(Event.make("STOP"))
+    world.lose()
+    world.vm.failed(BUSY)
+    world.come()
+    assert world.vm.identity == "a"
+    assert [record.identity for record in world.records] == ["a", *["uuid 1"] * 4, "a", "a"]
+    world.lose()
+
+
+# Numbers that go on
+
+
+def test_one_that_is_remembered(clock: Clock) -> None:
+    world = World(clock)
+    clock.advance(100)
+    world.vm = VM("a", clock, world.records.append, Past(7, 70, 40.5, "uuid 1"))
+    assert (world.vm.session, world.vm.seq, world.vm.identity) == (7, 70, "uuid 1")
+    assert world.vm.state is VMState.CONNECTING
+    world.vm.failed(ABSENT)
+    assert world.vm.state is VMState.CONNECTING
+    world.come("uuid 1")
+    assert [(record.seq, record.session) for record in world.records] == [(71, 8), (72, 8)]
+    assert world.records[-1].details == {
+        "since": "1970-01-01T00:00:40.500000Z",
+        "until": "1970-01-01T00:01:40.000000Z",
+        "seconds": 59.5,
+        "reason": "the daemon did not run",
+    }
+    world.lose()
+
+
+def test_a_clock_that_was_set_back(clock: Clock) -> None:
+    world = World(clock)
+    world.vm = VM("a", clock, world.records.append, Past(1, 1, 1000.0))
+    world.come()
+    details = world.records[-1].details
+    assert details["since"] == details["until"] == "1970-01-01T00:00:00.000000Z"
+    assert details["seconds"] == 0
+    world.lose()
+
+
+def test_a_monitor_that_was_held_is_a_gap(world: World) -> None:
+    world.vm.failed(BUSY)
+    world.clock.advance(10)
+    world.vm.failed(MUTE)
+    world.come()
+    assert world.kinds == ["busy", "connected", "gap"]
+    assert world.records[-1].details["seconds"] == 10
+    assert world.records[-1].details["reason"] == "held"
+    world.lose()
+    world.vm.failed(BUSY)
+    world.vm.failed(GARBAGE)
+    world.vm.failed(BUSY)
+    world.come()
+    assert world.records[-1].details["reason"] == "the peer closed the connection; then held"
+    world.lose()
 
 
 def test_malformed_messages_are_told(world: World) -> None:
     world.come()
     world.session.malformed = 3
-    world.lose(GreetingError("a second greeting"))
+    world.lose(error=GreetingError("a second greeting"))
     assert world.records[-1].details == {
         "reason": "a second greeting",
         "expected": False,
@@ -127,7 +311,7 @@ def test_malformed_messages_are_told(world: World) -> None:
 def test_early_events_that_were_dropped_are_told(world: World) -> None:
     session, _, pump = connect_in_memory(world.simulated, world.clock)
     session.early_events_dropped = 5
-    world.vm.came(session, {})
+    world.vm.came(session, {}, 0.0)
     assert world.records[1].kind is Kind.DROPPED
     assert world.records[1].details["count"] == 5
     session.abort()
@@ -141,25 +325,6 @@ def test_only_the_running_session_ends_it(world: World) -> None:
     world.come()
     world.vm.lost(old, DisconnectedError("again"))
     assert world.vm.state is VMState.UP
-    world.lose()
-
-
-def test_a_snapshot_of_a_session_that_is_over_is_nothing(world: World) -> None:
-    world.come()
-    world.lose()
-    world.pump()
-    assert "snapshot" not in world.kinds
-
-
-def test_a_snapshot_that_fails_says_so(world: World) -> None:
-    world.simulated.faults = []
-    held = world.simulated.hold("query-status")
-    world.come()
-    world.pump.advance(1000)
-    record = world.records[-1]
-    assert record.kind is Kind.SNAPSHOT
-    assert "query-status" in record.details["errors"]
-    held.release()
     world.lose()
 
 

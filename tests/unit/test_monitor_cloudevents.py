@@ -19,7 +19,7 @@ from cloudevents.core.bindings.http import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from support.records import LONG_NAMES, NAMES, NODE, RAW, RECORDS, SPOOL_ID, UUID, record
+from support.records import LONG_NAMES, NAMES, NODE, RAW, RECORDS, SPOOL_ID, record
 from txqmp.fleet import Kind
 from txqmp.messages import Event
 from txqmp.monitor.cloudevents import BATCHED, BINARY, STRUCTURED, CloudEvent, EventBatch, numbered
@@ -27,13 +27,12 @@ from txqmp.monitor.envelope import Envelope
 
 
 ENVELOPE = Envelope(node=NODE)
-DRAFT = ENVELOPE.draft(record(event=Event(RAW)), UUID)
+DRAFT = ENVELOPE.draft(record(event=Event(RAW)))
 TEXT = numbered(DRAFT, SPOOL_ID, 4711)
 EVENT = CloudEvent.parse(TEXT)
 EVENTS = st.builds(
-    lambda record, identity, number: ENVELOPE.event(record, identity, SPOOL_ID, number),
+    lambda record, number: ENVELOPE.event(record, SPOOL_ID, number),
     RECORDS,
-    NAMES,
     st.integers(0, 2**63),
 )
 
@@ -207,7 +206,7 @@ def test_headers_are_such_as_http_takes(event: CloudEvent) -> None:
 @pytest.mark.parametrize("name", LONG_NAMES, ids=lambda name: ascii(name[0]))
 def test_long_names(name: str) -> None:
     """Such as no server takes in its headers."""
-    event = ENVELOPE.event(record(vm=name, kind=Kind.GONE), name, SPOOL_ID, 1)
+    event = ENVELOPE.event(record(vm=name, identity=name, kind=Kind.GONE), SPOOL_ID, 1)
     structured = HTTPMessage({"content-type": STRUCTURED}, event.structured())
     assert_equal(from_http_event(structured), event)
     assert_equal(from_http_event(HTTPMessage(event.headers(), event.data)), event)

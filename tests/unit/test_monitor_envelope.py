@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 
 from support.records import (
     EVENTS,
-    NAMES,
     NODE,
     RAW,
     RECORDS,
     SPOOL_ID,
-    UUID,
     deep,
     record,
 )
@@ -34,21 +32,21 @@ from txqmp.monitor.envelope import Envelope
 ENVELOPE = Envelope(node=NODE)
 
 
-def drafted(record: Record, identity: str = UUID) -> dict[str, Any]:
+def drafted(record: Record) -> dict[str, Any]:
     """The members of a draft."""
-    members: dict[str, Any] = json.loads(ENVELOPE.draft(record, identity))
+    members: dict[str, Any] = json.loads(ENVELOPE.draft(record))
     return members
 
 
-def made(record: Record, identity: str = UUID) -> CloudEvent:
-    return ENVELOPE.event(record, identity, SPOOL_ID, 4711)
+def made(record: Record) -> CloudEvent:
+    return ENVELOPE.event(record, SPOOL_ID, 4711)
 
 
 # What is told
 
 
 def test_a_word_of_qemus() -> None:
-    assert ENVELOPE.draft(record(event=Event(RAW)), UUID) == (
+    assert ENVELOPE.draft(record(event=Event(RAW))) == (
         b'{"specversion":"1.0","source":"qmp://node7.example/4c4c4544-0042-4c10-8042-b4c04f564433",'
         b'"type":"org.qemu.qmp.STOP","subject":"web","time":"2026-11-21T01:20:00.123456Z",'
         b'"recordedtime":"2026-11-21T01:20:00.125001Z",'
@@ -94,7 +92,7 @@ def test_other_prefixes() -> None:
     assert envelope.type_of(record(event=Event(RAW))) == "com.example.qemu.STOP"
     assert envelope.type_of(record(kind=Kind.GONE)) == "com.example.own.gone"
     assert b'"source":"qmp://a/x","type":"com.example.own.gone"' in envelope.draft(
-        record(kind=Kind.GONE), "x"
+        record(kind=Kind.GONE, identity="x")
     )
 
 
@@ -178,14 +176,14 @@ def test_times_are_those_of_the_record(event: Event) -> None:
     ],
 )
 def test_a_name_in_attributes(name: str, subject: str) -> None:
-    told = drafted(record(vm=name, event=Event.make(name)), name)
+    told = drafted(record(vm=name, identity=name, event=Event.make(name)))
     assert told["subject"] == told["partitionkey"] == subject
     assert told["type"] == f"org.qemu.qmp.{subject}"
     assert unquote(told["source"]) == f"qmp://node7.example/{subject}"
 
 
 def test_a_name_in_a_uri() -> None:
-    source = drafted(record(kind=Kind.GONE), "a b/c%d?e#f:[g]é")["source"]
+    source = drafted(record(kind=Kind.GONE, identity="a b/c%d?e#f:[g]é"))["source"]
     assert source == "qmp://node7.example/a%20b%2Fc%25d%3Fe%23f:%5Bg%5D%C3%A9"
 
 
@@ -203,14 +201,14 @@ def test_a_name_that_json_does_not_have() -> None:
 @pytest.mark.parametrize("name", ["\x00\x1b[31m\x7f\x9b31m\x80é\u202e\n", "\x7f"])
 def test_nothing_that_moves_a_terminal(name: str) -> None:
     event = Event.make("E", {"name": name})
-    text = ENVELOPE.draft(record(event=event, vm=name), name).decode()
+    text = ENVELOPE.draft(record(event=event, vm=name, identity=name)).decode()
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)
     assert json.loads(text)["data"]["data"] == event.data
 
 
-@given(RECORDS, NAMES)
-def test_whatever_comes_is_an_event(it: Record, identity: str) -> None:
-    event = made(it, identity)
+@given(RECORDS)
+def test_whatever_comes_is_an_event(it: Record) -> None:
+    event = made(it)
     assert len(event.subject) <= MAX_NAME
     told = json.loads(event.data)
     if "unwritable" in told:
@@ -219,7 +217,7 @@ def test_whatever_comes_is_an_event(it: Record, identity: str) -> None:
         assert told == it.event.raw
     else:
         assert told["data"] == it.details
-    assert event == made(it, identity)
+    assert event == made(it)
 
 
 # What cannot be written

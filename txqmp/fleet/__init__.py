@@ -16,8 +16,9 @@ It only watches: the commands it sends are a short fixed list of queries
 
 from txqmp.fleet.dial import DialSource
 from txqmp.fleet.listen import ListenSource
+from txqmp.fleet.peers import Peers
 from txqmp.fleet.readonly import HARMLESS
-from txqmp.fleet.records import Kind, Record
+from txqmp.fleet.records import Kind, Past, Record
 from txqmp.fleet.registry import Fleet, NameTakenError, TooManyVMsError
 from txqmp.fleet.scan import GlobSource
 from txqmp.fleet.vm import VM, VMState
@@ -32,6 +33,8 @@ __all__ = [
     "Kind",
     "ListenSource",
     "NameTakenError",
+    "Past",
+    "Peers",
     "Record",
     "TooManyVMsError",
     "VMState",

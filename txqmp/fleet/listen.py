@@ -3,91 +3,67 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import socket
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, UNIXServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.endpoints import Place, server_endpoint
+from txqmp.endpoints import Place, server_endpoint, shown
 from txqmp.errors import ConnectError, QMPError
+from txqmp.fleet.claims import Waiter
+from txqmp.fleet.introduction import Introduction, Refusal
 from txqmp.fleet.naming import Identity, identify, peer_of
+from txqmp.fleet.peers import Doorkeeper, Peers
 from txqmp.fleet.registry import MAX_VMS, Fleet, NameTakenError
 from txqmp.fleet.vm import VM
-from txqmp.messages import Event
-from txqmp.observer import Snapshot, ask
+from txqmp.inherited import InheritedServer
 from txqmp.protocol import QMPProtocol
-
-
-MAX_EARLY = 1000
-"""How many events are kept of a VM that has not said yet who it is."""
-
-REFUSE_FOR = 30.0
-"""How long one that is refused is left unheard, in seconds, before it is cut off: QEMU dials again
-a second later."""
-
-
-@attrs.define(eq=False)
-class _Arrival:
-    """
-    A session whose VM is not known yet.
-
-    :ivar events: what came meanwhile; older ones are dropped, and counted.
-    :ivar vm: the VM, once it is known; never for one that is refused.
-    :ivar key: the VM's identity, once it is known.
-    :ivar end: when one that is refused is cut off.
-    """
-
-    session: QMPProtocol
-    peer: str
-    events: deque[Event] = attrs.Factory(deque)
-    dropped: int = 0
-    vm: VM | None = None
-    key: str = ""
-    end: IDelayedCall | None = None
-
-    def event(self, event: Event) -> None:
-        if self.vm is not None:
-            self.vm.event(event)
-            return
-        if self.end is not None:
-            return
-        self.events.append(event)
-        if len(self.events) > MAX_EARLY:
-            self.events.popleft()
-            self.dropped += 1
 
 
 class ListenSource(Service):
     """
     Takes the connections of QEMUs that dial us (``-qmp unix:PATH,server=off,reconnect=1``). They
-    are told apart by who they say they are (:mod:`txqmp.fleet.naming`); of two that claim the same
-    identity at the same time the second is refused: it is not heard, and that is recorded.
+    are told apart by who they say they are (:mod:`txqmp.fleet.naming`). One that is refused is not
+    heard, and cut off after :data:`~txqmp.fleet.claims.REFUSE_FOR` seconds or when it may come:
+    QEMU dials again a second later.
 
     :param where: as for :func:`txqmp.listen`.
-    :raises ValueError: ``where`` is no endpoint.
+    :param allowed: who may connect; ``None`` for whoever can open the socket.
+    :raises ValueError: ``where`` is no endpoint, or ``allowed`` was given and it is no UNIX socket.
 
     :ivar refused: how many sessions were refused.
     """
 
     _log = Logger()
 
-    def __init__(self, fleet: Fleet, where: Place) -> None:
+    def __init__(self, fleet: Fleet, where: Place, allowed: Peers | None = None) -> None:
         self._endpoint = server_endpoint(fleet.reactor, where)
         self._fleet = fleet
-        self._where = str(where)
+        self._where = shown(str(where))
         self.refused = 0
         self._place: str | None = None
         self._port: Deferred[IListeningPort | None] | None = None
-        self._arrivals: dict[QMPProtocol, _Arrival] = {}
-        self._present: dict[str, VM] = {}
+        self._introductions: dict[QMPProtocol, Introduction] = {}
+        self._waiting: dict[QMPProtocol, Waiter] = {}
         self.factory = fleet.make_factory(self._where, max_sessions=MAX_VMS)
         self.factory.observe(ready=self._ready, lost=self._lost)
+        self._door: Doorkeeper | None = None
+        if allowed is not None:
+            if not _is_unix(self._endpoint):
+                raise ValueError(f"{self._where} is no UNIX socket: who connects is not known")
+            limit = fleet.settings.timeouts.close
+            self._door = Doorkeeper(fleet.reactor, self.factory, allowed, self._where, limit)
+
+    @property
+    def denied(self) -> int:
+        """How many connections were closed because they were not allowed."""
+        return self._door.denied if self._door is not None else 0
 
     # Its life
 
@@ -100,7 +76,8 @@ class ListenSource(Service):
         super().privilegedStartService()
         problems: list[Failure] = []
         self.factory.resume()
-        listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, self.factory)
+        factory: IProtocolFactory = self._door or self.factory
+        listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, factory)
         self._port = listening.addErrback(problems.append)
         if problems:
             self._port = None
@@ -139,44 +116,24 @@ class ListenSource(Service):
         place, self._place = self._place, None
         if place is not None:
             self._fleet.vacate(place)
+        if self._door is not None:
+            self._door.stop()
         await self.factory.stop()
 
     # Sessions
 
     def _ready(self, session: QMPProtocol) -> None:
-        arrival = _Arrival(session, peer_of(session.transport))
-        self._arrivals[session] = arrival
-        session.subscribe(arrival.event, *self._fleet.events)
-        asked = ask(session, "query-uuid", "query-name").addCallback(self._introduced, arrival)
-        asked.addErrback(self._failed, arrival)
-
-    def _failed(self, failure: Failure, arrival: _Arrival) -> None:
-        self._log.failure("cannot take {peer}", failure, peer=arrival.peer)
-        arrival.session.abort()
-
-    def _introduced(self, answers: Snapshot, arrival: _Arrival) -> None:
-        if arrival.session not in self._arrivals:
-            return
-        identity = identify(answers.results, arrival.peer)
-        arrival.key = identity.key
-        holder = self._present.get(identity.key)
-        if holder is not None:
-            self._refuse(arrival, holder, f"{identity.key} is connected already")
-            return
-        try:
-            vm = self._claim(identity)
-        except QMPError as error:
-            self._refuse(arrival, self._fleet.find(identity.names[0]), str(error))
-            return
-        arrival.vm = vm
-        self._log.info("{peer} is {vm}", peer=arrival.peer, vm=vm.name)
-        self._present[identity.key] = vm
-        vm.came(arrival.session, {"where": self._where, "peer": arrival.peer, "is": identity.key})
-        if arrival.dropped:
-            vm.dropped(arrival.dropped, "too many came before the VM said who it is")
-        events, arrival.events = arrival.events, deque()
-        for event in events:
-            vm.event(event)
+        peer = peer_of(session.transport)
+        introduction = self._introductions[session] = Introduction(
+            self._fleet,
+            session,
+            self._where,
+            peer,
+            lambda results: identify(results, peer),
+            self._claim,
+            lambda refusal: self._refuse(session, refusal),
+        )
+        introduction.begin()
 
     def _claim(self, identity: Identity) -> VM:
         """
@@ -185,7 +142,7 @@ class ListenSource(Service):
         :raises QMPError: none is, or there are too many VMs.
         """
         # Only a uuid makes two VMs of one name two.
-        usable = identity.names[:2] if identity.key.startswith("uuid ") else identity.names[:1]
+        usable = identity.names[:2] if identity.uuid is not None else identity.names[:1]
         for name in usable[:-1]:
             try:
                 return self._fleet.claim(name)
@@ -193,30 +150,26 @@ class ListenSource(Service):
                 continue
         return self._fleet.claim(usable[-1])
 
-    def _refuse(self, arrival: _Arrival, holder: VM | None, reason: str) -> None:
+    def _refuse(self, session: QMPProtocol, refusal: Refusal) -> None:
         self.refused += 1
-        arrival.events.clear()
-        arrival.end = self._fleet.reactor.callLater(REFUSE_FOR, arrival.session.abort)
-        if holder is None or holder.refused(arrival.peer, reason):
-            self._log.warn(
-                "{where}: does not listen to {peer}: {reason}",
-                where=self._where,
-                peer=arrival.peer,
-                reason=reason,
-            )
+        clock = self._fleet.reactor
+        waiter = self._fleet.claims.wait(refusal.key or "", clock, session.abort)
+        self._waiting[session] = waiter
 
     def _lost(self, session: QMPProtocol, error: QMPError) -> None:
-        arrival = self._arrivals.pop(session)
-        if arrival.end is not None and arrival.end.active():
-            arrival.end.cancel()
-        if arrival.vm is not None:
-            del self._present[arrival.key]
-            arrival.vm.lost(session, error)
-            self._fleet.release(arrival.vm)
-            for other in tuple(self._arrivals.values()):
-                if other.vm is None and other.key == arrival.key:
-                    # Now it may come.
-                    other.session.abort()
+        introduction = self._introductions.pop(session)
+        introduction.lost(error)
+        waiter = self._waiting.pop(session, None)
+        if waiter is not None:
+            waiter.cancel()
+        if introduction.vm is not None:
+            self._fleet.release(introduction.vm)
+
+
+def _is_unix(endpoint: Any) -> bool:
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return bool(endpoint.addressFamily == socket.AF_UNIX)
+    return isinstance(endpoint, (UNIXServerEndpoint, InheritedServer))
 
 
 def _why(failure: Failure) -> str:

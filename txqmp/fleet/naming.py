@@ -1,23 +1,37 @@
 """
-What a VM is called, and who it is.
+Who a VM is, and what it is called.
 
-A VM that we dial is called what the configuration says, or after its socket. One that dials us
-says itself who it is; in this order its identity is: its uuid, if it is not all zero; its name; the
-process at the other end of the UNIX socket; the address at the other end.
+**Who it is**, whatever source it comes from, is the first of these that there is:
+
+1. the name that the configuration gives it;
+2. its UUID, where that is not all zero;
+3. the name that QEMU was given (``-name``);
+4. its socket, where we dial it; where it dials us the process at the other end of the UNIX socket,
+   or the address.
+
+Whatever it is called, no two VMs have one UUID at the same time, and no two without UUID and
+configured name have one ``-name``. The second is refused (:mod:`txqmp.fleet.introduction`).
+
+**What it is called** in records is the name that the configuration gives it. Else one that we dial
+is called after its socket (:func:`name_of`, :func:`name_in_glob`); one that dials us by its name,
+its UUID or its process, the first that there is and that no other VM is called.
+
+**Its identity** in records is its UUID, where it has one that is not all zero, else what it is
+called.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import socket
-import struct
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from txqmp.endpoints import UNIXClient
+from txqmp.endpoints import UNIXClient, shown
+from txqmp.fleet.peers import credentials
 
 
 MAX_NAME = 200
@@ -27,19 +41,24 @@ NIL_UUID = "00000000-0000-0000-0000-000000000000"
 """What ``query-uuid`` returns of a VM that was given none."""
 
 _GENERIC = frozenset({"events", "qmp", "qmp-sock", "monitor", "mon", "control", "qemu"})
-_CREDENTIALS = struct.Struct("3i")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @attrs.frozen
 class Identity:
     """
-    Who a VM is that dials us.
+    Who a VM is.
 
-    :ivar key: what no two VMs may share, such as ``"uuid 4c4c4544-…"``.
-    :ivar names: what it may be called, the best first.
+    :ivar key: who, and what tells so, such as ``"uuid 4c4c4544-…"``.
+    :ivar uuid: its UUID, ``None`` where it has none.
+    :ivar exclusive: what no other VM may be at the same time, such as ``"name web"``; ``None``
+        where what it is called says it all.
+    :ivar names: what it may be called if it dials us, the best first.
     """
 
     key: str
+    uuid: str | None
+    exclusive: str | None
     names: tuple[str, ...]
 
 
@@ -60,7 +79,7 @@ def name_of(where: Any, endpoint: Any) -> str:
         socket the place itself.
     """
     if isinstance(endpoint, UNIXClient):
-        directory, file = os.path.split(endpoint.path)
+        directory, file = os.path.split(shown(endpoint.path))
         stem = os.path.splitext(file)[0]
         parent = os.path.basename(directory)
         return clean(parent if stem.lower() in _GENERIC and parent else stem)
@@ -74,6 +93,7 @@ def name_in_glob(pattern: str, path: str) -> str:
     in the pattern, without the file's ending. ``/run/*/qmp.sock`` calls ``/run/vm1/qmp.sock``
     ``vm1``.
     """
+    path = shown(path)
     wild = [
         found
         for part, found in zip(pattern.split(os.sep), path.split(os.sep), strict=False)
@@ -85,21 +105,37 @@ def name_in_glob(pattern: str, path: str) -> str:
     return clean(name)
 
 
-def identify(results: Mapping[str, Any], peer: str) -> Identity:
+def identify(
+    results: Mapping[str, Any],
+    place: str,
+    *,
+    configured: str | None = None,
+    known: str | None = None,
+) -> Identity:
     """
     Who a VM is.
 
     :param results: what ``query-uuid`` and ``query-name`` returned, by command; either may lack.
-    :param peer: who is at the other end, see :func:`peer_of`.
+    :param place: its socket, or who is at the other end, see :func:`peer_of`.
+    :param configured: the name that the configuration gives it.
+    :param known: the UUID that it had before; it counts where ``query-uuid`` was not answered.
     """
-    uuid = _text(results.get("query-uuid"), "UUID")
+    uuid = _uuid(results["query-uuid"]) if "query-uuid" in results else known
     name = _text(results.get("query-name"), "name")
-    names = tuple(each for each in (name, uuid if uuid != NIL_UUID else "", peer) if each)
-    if uuid and uuid != NIL_UUID:
-        return Identity(f"uuid {uuid}", names)
-    if name:
-        return Identity(f"name {name}", names)
-    return Identity(peer, names)
+    names = tuple(each for each in (name, uuid, place) if each)
+    exclusive = None
+    if uuid:
+        exclusive = f"uuid {uuid}"
+    elif name and not configured:
+        exclusive = f"name {name}"
+    key = f"configured {configured}" if configured else exclusive or place
+    return Identity(key, uuid, exclusive, names)
+
+
+def _uuid(answer: Any) -> str | None:
+    """The UUID in an answer; ``None`` where there is none."""
+    uuid = _text(answer, "UUID").lower()
+    return uuid if uuid != NIL_UUID and _UUID.fullmatch(uuid) else None
 
 
 def _text(answer: Any, member: str) -> str:
@@ -109,16 +145,12 @@ def _text(answer: Any, member: str) -> str:
 
 def peer_of(transport: Any) -> str:
     """
-    Who is at the other end: ``"pid 4711"`` on a UNIX socket, ``"127.0.0.1:4444"`` otherwise.
+    Who is at the other end: ``"pid 4711"`` on a UNIX socket, ``"socket 815"`` (its inode) where the
+    process cannot be seen from here, ``"127.0.0.1:4444"`` otherwise.
     """
-    try:
-        handle = transport.getHandle()
-        if handle.family == socket.AF_UNIX:
-            size = _CREDENTIALS.size
-            found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-            return f"pid {_CREDENTIALS.unpack(found)[0]}"
-    except (AttributeError, OSError):
-        pass  # no socket of this kind, or no such system: the address must do
+    who = credentials(transport)
+    if who is not None:
+        return f"pid {who.pid}" if who.pid else f"socket {os.fstat(transport.fileno()).st_ino}"
     peer = transport.getPeer()
     host, port = getattr(peer, "host", None), getattr(peer, "port", None)
     return f"{host}:{port}" if host is not None else clean(str(peer))

@@ -1,4 +1,10 @@
-"""What the fleet tells: one :class:`Record` for each thing that happens to a VM, numbered."""
+"""
+What the fleet tells: one :class:`Record` for each thing that happens to a VM, numbered.
+
+What the ``details`` of each kind hold is said at :class:`Kind`. Times in them are texts in UTC,
+such as ``"2026-11-21T01:20:00.123456Z"``; a member that is called optional is left out where there
+is nothing to say.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +26,56 @@ class Kind(enum.Enum):
     """What a record tells. ``EVENT`` is QEMU's own word, the others are ours."""
 
     EVENT = "event"
-    """QEMU sent an event."""
+    """QEMU sent an event. It has no details."""
     CONNECTED = "connected"
-    """A session with the VM began: it has come, or it has returned."""
+    """
+    A session with the VM began: it has come, or it has returned. ``where``: the place of its
+    monitor, or the one that it dialled. ``is``: who it is, and what tells so, such as
+    ``"uuid 4c4c4544-…"`` (:mod:`txqmp.fleet.naming`). ``qemu``: QEMU's version. ``package``,
+    optional: the version of the distribution's package. ``peer``, of one that dialled us: who was
+    at the other end, such as ``"pid 4711"``.
+    """
     GAP = "gap"
-    """Nobody listened for a while, and what happened then is not known (fact G37)."""
+    """
+    Nobody listened for a while, and what happened then is not known (fact G37). It follows the
+    ``CONNECTED`` that ends it; a ``SNAPSHOT`` follows. ``since``: the time of the last thing that
+    was heard of the VM, be it the end of its connection; where another client held its monitor from
+    the first, when that was found out. ``until``: when the session began. ``seconds``: from the one
+    to the other; 0 where the clock was set back meanwhile. ``reason``: why, in words.
+    """
     SNAPSHOT = "snapshot"
-    """How the VM is, asked after each beginning of a session."""
+    """
+    How the VM is, asked after each beginning of a session; it stands among the events where its
+    answer came. ``query-status``, ``query-name``, ``query-uuid``: what each returned, optional.
+    ``errors``, optional: for the others, why they failed, in words by command.
+    """
     DISCONNECTED = "disconnected"
-    """The session ended: the VM is gone, or cannot be heard any more."""
+    """
+    The session ended: the VM is gone, or cannot be heard any more. ``reason``: how, in words.
+    ``expected``: whether that was foreseen, because we left or SHUTDOWN came before. ``ended``,
+    optional: how the VM itself ended, as far as can be told; not where we left, the session broke
+    or the network may have failed. ``shutdown``, optional: the data of the last SHUTDOWN of the
+    session. ``malformed``, optional: how many messages of the wrong shape came in it.
+
+    ``ended`` has three members. ``by``: ``"guest"``, ``"host"`` or ``"unknown"``. ``graceful``:
+    whether QEMU said that it was to end, and neither a panic of the guest nor an error of the host
+    was why. ``reason``: SHUTDOWN's, such as ``"guest-shutdown"``, or ``"without a word"``: QEMU was
+    killed, or has crashed.
+    """
     BUSY = "busy"
-    """Another client holds the VM's monitor (fact G1)."""
+    """
+    Another client holds the VM's monitor (fact G1), or QEMU is stopped (fact G5): they look the
+    same. Told once until that changes. ``reason``: what was seen, in words.
+    """
     REFUSED = "refused"
-    """Another QEMU claims to be this VM, and is not heard."""
+    """
+    Another QEMU claims to be this VM, and is not heard. Told the 1st, 2nd, 4th, 8th … time.
+    ``peer``: who, or where. ``reason``: what both claim. ``count``: how often it happened so far.
+    """
     DROPPED = "dropped"
-    """Records were lost here, and so many."""
+    """Events were lost here. ``count``: so many. ``reason``: why, in words."""
     GONE = "gone"
-    """The VM's socket has vanished: it is watched no more."""
+    """The VM is watched no more. ``reason``: why, such as that its socket has vanished."""
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -45,8 +84,10 @@ class Record:
     One thing that happened to a VM.
 
     :ivar vm: the VM's name.
-    :ivar seq: the number among all the VM's records: 1, 2, 3 … as long as the fleet lives. A hole
-        is a loss.
+    :ivar identity: what stays the VM's if it is named anew: its UUID, where it has one that is not
+        all zero, else its name.
+    :ivar seq: the number among all the VM's records: 1, 2, 3 … as long as the fleet remembers it. A
+        hole is a loss.
     :ivar session: the number of the session, which grows with each return; 0 before the first.
     :ivar received: when it came to our notice, in seconds since the epoch.
     :ivar kind: what is told.
@@ -55,6 +96,7 @@ class Record:
     """
 
     vm: str
+    identity: str = attrs.field(default=attrs.Factory(lambda self: self.vm, takes_self=True))
     seq: int
     session: int
     received: float
@@ -67,6 +109,23 @@ class Record:
         """When it happened, in UTC: QEMU's time, or ours where QEMU's clock failed (fact G40)."""
         happened = self.event.timestamp.datetime() if self.event is not None else None
         return utc(self.received) if happened is None else happened
+
+
+@attrs.frozen
+class Past:
+    """
+    What is remembered of a VM from before the daemon began.
+
+    :ivar session: the number of its last session.
+    :ivar seq: the number of its last record.
+    :ivar last_time: when that came to our notice, in seconds since the epoch.
+    :ivar identity: what identified it; ``None`` for its name.
+    """
+
+    session: int = attrs.field(validator=attrs.validators.ge(0))
+    seq: int = attrs.field(validator=attrs.validators.ge(0))
+    last_time: float
+    identity: str | None = None
 
 
 def utc(seconds: float) -> datetime:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from txqmp.errors import QMPError
+from txqmp.errors import QMPError, StateError
+from txqmp.fleet.claims import Claims
 from txqmp.fleet.readonly import WatchingFactory
-from txqmp.fleet.records import Record
+from txqmp.fleet.records import Past, Record
 from txqmp.fleet.vm import VM
 from txqmp.reconnect import Backoff
 from txqmp.settings import SessionSettings
@@ -57,6 +58,9 @@ class Fleet(MultiService):
     :param backoff: the waits between attempts to get one.
     :param max_vms: how many VMs there may be.
 
+    :ivar claims: who is who now.
+    :ivar refused: how many sessions were refused, because another VM was the same already or there
+        were too many.
     :ivar consumer_failures: how many records the consumer raised on; the first is logged with its
         traceback.
     """
@@ -77,6 +81,8 @@ class Fleet(MultiService):
         self.reactor = reactor
         self.events = events
         self.settings = settings
+        self.claims = Claims()
+        self.refused = 0
         self.consumer_failures = 0
         self._backoff = backoff
         self._consumer = consumer
@@ -84,6 +90,8 @@ class Fleet(MultiService):
         self._vms: dict[str, VM] = {}
         # The VMs that were watched once: when they return, their numbers go on.
         self._past: OrderedDict[str, VM] = OrderedDict()
+        # What is remembered from before, of those that have not come yet.
+        self._remembered: dict[str, Past] = {}
         self._places: set[str] = set()
 
     @property
@@ -94,6 +102,24 @@ class Fleet(MultiService):
     def find(self, name: str) -> VM | None:
         """The VM of a name that is watched."""
         return self._vms.get(name)
+
+    def restore(self, past: Mapping[str, Past]) -> None:
+        """
+        Go on where a fleet before this one left off: a VM of a name that is remembered continues
+        its numbers, and its first session begins with a gap since the last record. To be called
+        before the fleet starts. Of more than ``max_vms`` names those are remembered whose records
+        are the newest.
+
+        :param past: by the VMs' names.
+        :raises StateError: the fleet runs.
+        """
+        if self.running:
+            raise StateError("the fleet runs: its VMs have their numbers already")
+        newest = sorted(past, key=lambda name: past[name].last_time, reverse=True)
+        self._remembered = {name: past[name] for name in newest[: self._max_vms]}
+        for name, vm in self._vms.items():
+            if name in self._remembered:
+                vm.remember(self._remembered.pop(name))
 
     # What sources call
 
@@ -108,7 +134,9 @@ class Fleet(MultiService):
             raise NameTakenError(f"there is a VM named {name!r} already")
         if len(self._vms) >= self._max_vms:
             raise TooManyVMsError(f"{self._max_vms} VMs are watched, and no more can be")
-        vm = self._past.pop(name, None) or VM(name, self.reactor, self._emit)
+        vm = self._past.pop(name, None)
+        if vm is None:
+            vm = VM(name, self.reactor, self._emit, self._remembered.pop(name, None))
         self._vms[name] = vm
         return vm
 

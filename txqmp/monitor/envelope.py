@@ -18,7 +18,7 @@ How a record becomes a CloudEvent (:mod:`txqmp.monitor.cloudevents`): :class:`En
 ``recordedtime``
     when it came to our notice (extension *recordedtime*)
 ``partitionkey``
-    the VM's identity (extension *partitioning*)
+    the VM's identity, as :class:`~txqmp.fleet.records.Record` has it (extension *partitioning*)
 ``vmsession``, ``vmsequence``
     the numbers of the session with the VM and of the record among the VM's own, as the fleet
     counts them: a hole is a loss. They are text, because a number in an attribute has 32 bits only
@@ -90,17 +90,15 @@ class Envelope:
             return f"{self.qemu_types}.{clean(record.event.name[:MAX_NAME])}"
         return f"{self.own_types}.{record.kind.value}"
 
-    def draft(self, record: Record, identity: str) -> bytes:
+    def draft(self, record: Record) -> bytes:
         """
         The event that a record is, but for its number.
 
         :param record: what happened.
-        :param identity: what tells the VM from all others on this node, and stays if it is named
-            anew: its UUID, where it has one.
         :returns: for :func:`~txqmp.monitor.cloudevents.numbered`: a JSON object on one line, with
             nothing in it that moves a terminal.
         """
-        key, segment = _place(identity[:MAX_NAME])
+        key, segment = _place(record.identity[:MAX_NAME])
         recorded = _recorded(record)
         members: dict[str, Any] = {
             "specversion": "1.0",
@@ -125,13 +123,13 @@ class Envelope:
             return text
         return _CONTROLS.sub(_escape, text)
 
-    def event(self, record: Record, identity: str, spool_id: str, number: int) -> CloudEvent:
+    def event(self, record: Record, spool_id: str, number: int) -> CloudEvent:
         """
         The event that a record is, where its number is known: :meth:`draft`,
         :func:`~txqmp.monitor.cloudevents.numbered` and
         :meth:`~txqmp.monitor.cloudevents.CloudEvent.parse` in one.
         """
-        return CloudEvent.parse(numbered(self.draft(record, identity), spool_id, number))
+        return CloudEvent.parse(numbered(self.draft(record), spool_id, number))
 
 
 # Events come in bursts, of few VMs and in few seconds. What those have in common is kept: without
