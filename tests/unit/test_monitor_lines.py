@@ -321,7 +321,7 @@ def test_writer_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_writer_ends_a_line_that_was_torn(
     monkeypatch: pytest.MonkeyPatch, written: int, whole: int, then: bytes
 ) -> None:
-        lines = [b"one", b"two"]
+    lines = [b"one", b"two"]
     problem = OSError(errno.ENOSPC, "No space left on device")
     outcomes: list[int | Exception] = [written, problem] if written else [problem]
     recorded = Recorded(monkeypatch, *outcomes)
