@@ -312,15 +312,15 @@ def test_writer_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
     ("written", "whole", "then"),
     [
         (0, 0, b"one\n"),
-        (2, 0, b"\none\n"),
+        (2, 0, b"e\n"),
+        (3, 0, b"\n"),
         (4, 1, b"two\n"),
-        (5, 1, b"\ntwo\n"),
+        (5, 1, b"wo\n"),
     ],
 )
-def test_writer_does_not_mend_lines_with_others(
+def test_writer_ends_a_line_that_was_torn(
     monkeypatch: pytest.MonkeyPatch, written: int, whole: int, then: bytes
 ) -> None:
-    """A line that was torn is ended before the next."""
     lines = [b"one", b"two"]
     problem = OSError(errno.ENOSPC, "No space left on device")
     outcomes: list[int | Exception] = [written, problem] if written else [problem]
@@ -337,14 +337,27 @@ def test_writer_does_not_mend_lines_with_others(
 
 def test_writer_that_is_torn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = OSError(errno.ENOSPC, "No space left on device")
-    recorded = Recorded(monkeypatch, 2, problem, 1, problem, 3, problem)
+    recorded = Recorded(monkeypatch, 1, problem, 1, problem, 1, problem)
     writer = LineWriter(4096)
     for _ in range(3):
         with pytest.raises(WriteError) as raised:
             writer.write(1, [b"one"])
         assert raised.value.written == 0
     writer.write(1, [b"one"])
-    assert b"".join(recorded.writes) == b"on\none\none\n"
+    assert b"".join(recorded.writes) == b"one\n"
+
+
+def test_writer_does_not_mend_lines_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was torn and does not come again is ended before the next."""
+    problem = OSError(errno.ENOSPC, "No space left on device")
+    recorded = Recorded(monkeypatch, 2, problem, 1, problem, 2, problem)
+    writer = LineWriter(4096)
+    for line in (b"one", b"two", b"six"):
+        with pytest.raises(WriteError) as raised:
+            writer.write(1, [line])
+        assert raised.value.written == 0
+    writer.write(1, [b"six", b"ten"])
+    assert b"".join(recorded.writes) == b"on\nsix\nten\n"
 
 
 def test_writer_counts_the_pieces_before(monkeypatch: pytest.MonkeyPatch) -> None:

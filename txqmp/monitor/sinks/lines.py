@@ -1,11 +1,11 @@
-"""What the sinks that write lines share: one write after another, in a thread, tried again."""
+"""Lines, and events as lines: what the sinks that write them share."""
 
 from __future__ import annotations
 
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,6 +15,12 @@ from twisted.python.failure import Failure
 
 from txqmp.monitor.records import Entry
 from txqmp.monitor.sinks.base import GRACE, Counters
+from txqmp.monitor.sinks.delivery import (
+    EventRejectedError,
+    GoneError,
+    OutgoingEvent,
+    UnavailableError,
+)
 from txqmp.monitor.sinks.queue import DEFAULT_MAX_SIZE, RecordQueue
 from txqmp.monitor.sinks.worker import Runner
 from txqmp.reconnect import Backoff
@@ -42,7 +48,7 @@ class WriteError(OSError):
 class Target(Protocol):
     """What lines are written to. Its methods may block; they are called in one thread."""
 
-    def write(self, lines: list[bytes]) -> None:
+    def write(self, lines: Sequence[bytes]) -> None:
         """
         Write whole lines, which lack their line ends.
 
@@ -67,11 +73,14 @@ class LineWriter:
 
     def __init__(self, piece: int) -> None:
         self._piece = piece
-        # Whether the last thing written was a part of a line.
-        self._torn = False
+        # The part of a line that was written last, where its rest was not.
+        self._torn = b""
 
-    def write(self, descriptor: int, lines: list[bytes]) -> None:
+    def write(self, descriptor: int, lines: Sequence[bytes]) -> None:
         """
+        Write whole lines, which lack their line ends. A line that was torn before is written to its
+        end if it comes first now; else it is left as it is, and what comes begins a line.
+
         :raises WriteError: not all were written.
         """
         begun = 0
@@ -83,28 +92,79 @@ class LineWriter:
             self._write_piece(descriptor, lines[begun:end], begun)
             begun = end
 
-    def _write_piece(self, descriptor: int, lines: list[bytes], before: int) -> None:
-        text = (b"\n" if self._torn else b"") + b"\n".join(lines) + b"\n"
-        left = memoryview(text)
-        while left:
-            try:
-                left = left[_write_some(descriptor, left) :]
-            except OSError as problem:
-                written = text[: len(text) - len(left)]
-                if written:
-                    self._torn = not written.endswith(b"\n")
-                whole = written.lstrip(b"\n").count(b"\n")
-                raise WriteError(problem, before + whole) from problem
-        self._torn = False
+    def _write_piece(self, descriptor: int, lines: Sequence[bytes], before: int) -> None:
+        text = b"\n".join(lines) + b"\n"
+        there, end = self._torn, b""
+        if there and not lines[0].startswith(there):
+            there, end = b"", b"\n"
+        text = end + text[len(there) :]
+        written, problem = write_all(descriptor, text)
+        if problem is not None:
+            done = text[:written]
+            if done:
+                last = done.rfind(b"\n")
+                self._torn = done[last + 1 :] if last >= 0 else there + done
+            raise WriteError(problem, before + done[len(end) :].count(b"\n")) from problem
+        self._torn = b""
 
 
-def _write_some(descriptor: int, data: memoryview) -> int:
-    while True:
+def write_all(descriptor: int, text: bytes) -> tuple[int, OSError | None]:
+    """
+    Write as much as can be written; what does not block is waited for.
+
+    :returns: how many bytes were written, and why no more were.
+    """
+    left = memoryview(text)
+    while left:
         try:
-            return os.write(descriptor, data)
+            left = left[os.write(descriptor, left) :]
         except BlockingIOError:
-            # Whoever started us made it so; here is time to wait.
-            select.select([], [descriptor], [])
+            # Whoever opened it made it so; here is time to wait.
+            wait = select.poll()
+            wait.register(descriptor, select.POLLOUT)
+            wait.poll()
+        except OSError as problem:
+            return len(text) - len(left), problem
+    return len(text), None
+
+
+class EventLines:
+    """
+    Events as lines: a :class:`~txqmp.monitor.sinks.threaded.BlockingReceiver`.
+
+    :param target: what to write to.
+    :param gone: the numbers of the errors that are the end for good.
+    """
+
+    def __init__(self, target: Target, gone: Collection[int] = ()) -> None:
+        self._target = target
+        self._gone = frozenset(gone)
+
+    def take(self, events: Sequence[OutgoingEvent]) -> None:
+        """
+        Write the events' texts.
+
+        :raises DeliveryError: not all were written.
+        """
+        lines = [event.text for event in events]
+        broken = next((place for place, line in enumerate(lines) if b"\n" in line), None)
+        try:
+            self._target.write(lines[:broken])
+        except WriteError as problem:
+            if problem.errno in self._gone:
+                raise GoneError("nobody reads any more", problem.written) from problem
+            reason = f"cannot write: {problem.strerror}"
+            raise UnavailableError(reason, problem.written) from problem
+        if broken is not None:
+            raise EventRejectedError("the event has a line end in it", broken)
+
+    def reopen(self) -> None:
+        """Open the target anew."""
+        self._target.reopen()
+
+    def close(self) -> None:
+        """Close the target."""
+        self._target.close()
 
 
 class LineSink:

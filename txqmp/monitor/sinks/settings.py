@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 import attrs
 from attrs import validators
 
 from txqmp.monitor.signature import SigningKey
+
+
+def _path(_: object, field: Any, value: str) -> None:
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is no path")
 
 
 @attrs.frozen
@@ -26,7 +33,7 @@ class JSONLSettings:
         not.
     """
 
-    path: str
+    path: str = attrs.field(validator=_path)
 
 
 class WebhookMode(enum.Enum):
@@ -89,17 +96,63 @@ class WebhookSettings:
     deny: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
+FACILITIES = {
+    "user": 1,
+    "mail": 2,
+    "daemon": 3,
+    "auth": 4,
+    "syslog": 5,
+    "lpr": 6,
+    "news": 7,
+    "uucp": 8,
+    "cron": 9,
+    "authpriv": 10,
+    "ftp": 11,
+    **{f"local{number}": 16 + number for number in range(8)},
+}
+"""
+The numbers of the facilities (RFC 5424, section 6.2.1) by name, without that of the kernel, for
+which nobody else speaks.
+"""
+
+IDENTIFIER = "qmp-monitor"
+"""Who says it, in a log."""
+
+
+class SyslogFormat(enum.Enum):
+    """How a message is written."""
+
+    RFC5424 = "rfc5424"
+    """
+    With the event's id, type and VM as structured data. On ``/dev/log``, syslog-ng reads it with
+    ``flags(syslog-protocol)`` and rsyslog without ``sysSock.useSpecialParser``. The journal does
+    not, and takes all of it for text.
+    """
+    RFC3164 = "rfc3164"
+    """As ``syslog(3)`` does, which all logs read as they are, without the host's name."""
+
+
+def _identifier(_: object, field: Any, value: str) -> None:
+    # An APP-NAME (RFC 5424, section 6.2.5) that is a TAG (RFC 3164, section 5.3) too.
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,32}", value) is None:
+        raise ValueError(f"{value!r} is not made of 1 to 32 letters, digits and ._-")
+
+
 @attrs.frozen(kw_only=True)
 class SyslogSettings:
     """
-    The system's log (RFC 5424), as far as to hand it to the kernel.
+    The system's log, as far as to hand it to the kernel.
 
     :ivar path: of its socket.
-    :ivar facility: such as ``daemon`` or ``local0``.
+    :ivar facility: one of :data:`FACILITIES`, such as ``daemon`` or ``local0``.
+    :ivar format: how messages are written.
+    :ivar identifier: who says it (``APP-NAME``).
     """
 
-    path: str = "/dev/log"
-    facility: str = "daemon"
+    path: str = attrs.field(default="/dev/log", validator=_path)
+    facility: str = attrs.field(default="daemon", validator=validators.in_(FACILITIES))
+    format: SyslogFormat = SyslogFormat.RFC5424
+    identifier: str = attrs.field(default=IDENTIFIER, validator=_identifier)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,10 +160,13 @@ class JournaldSettings:
     """
     systemd's journal, as far as to hand it to the kernel.
 
-    :ivar path: of its socket.
+    :ivar path: of its socket; that of a namespace is
+        ``/run/systemd/journal.NAMESPACE/socket``.
+    :ivar identifier: who says it (``SYSLOG_IDENTIFIER``).
     """
 
-    path: str = "/run/systemd/journal/socket"
+    path: str = attrs.field(default="/run/systemd/journal/socket", validator=_path)
+    identifier: str = attrs.field(default=IDENTIFIER, validator=_identifier)
 
 
 @attrs.frozen(kw_only=True)
@@ -118,13 +174,17 @@ class ExecSettings:
     """
     A program that is run for each event, which it reads from its standard input.
 
-    :ivar command: the program and its arguments. No shell sees them.
-    :ivar timeout: how long it may take, in seconds.
+    :ivar command: the program, by its absolute path, and its arguments. No shell sees them.
+    :ivar timeout: how long it may take, in seconds; then it is asked to end (SIGTERM).
+    :ivar grace: how long it may take to end then, in seconds, before it is made to (SIGKILL).
     """
 
     command: tuple[str, ...] = attrs.field(validator=validators.min_len(1))
     timeout: float = attrs.field(default=30.0, validator=validators.gt(0))
+    grace: float = attrs.field(default=5.0, validator=[validators.gt(0), validators.le(60)])
 
     def __attrs_post_init__(self) -> None:
         if not os.path.isabs(self.command[0]):
             raise ValueError(f"{self.command[0]!r} is no absolute path of a program")
+        if any("\0" in word for word in self.command):
+            raise ValueError("a command has no NUL characters")

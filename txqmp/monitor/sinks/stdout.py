@@ -1,16 +1,24 @@
-"""The sink that prints: a line for each record on the standard output."""
+"""Events on the standard output, a line for each: :func:`stdout_delivery`."""
 
 from __future__ import annotations
 
+import errno
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from txqmp.monitor.sinks.lines import LineSink, LineWriter
+from txqmp.monitor.sinks.lines import EventLines, LineSink, LineWriter
+from txqmp.monitor.sinks.settings import StdoutSettings
+from txqmp.monitor.sinks.threaded import ThreadedDelivery
 from txqmp.monitor.sinks.worker import Worker
 
 
 STANDARD_OUTPUT = 1
+
+BATCH = 1000
+"""How many events are printed at a time, at most."""
+
+_GONE = (errno.EPIPE, errno.EBADF)
 
 
 class Descriptor:
@@ -25,7 +33,7 @@ class Descriptor:
         self._descriptor = descriptor
         self._writer = LineWriter(select.PIPE_BUF)
 
-    def write(self, lines: list[bytes]) -> None:
+    def write(self, lines: Sequence[bytes]) -> None:
         """:raises WriteError: not all were written."""
         self._writer.write(self._descriptor, lines)
 
@@ -34,6 +42,22 @@ class Descriptor:
 
     def close(self) -> None:
         """It is not ours to close."""
+
+
+def stdout_delivery(
+    reactor: Any, settings: StdoutSettings, descriptor: int = STANDARD_OUTPUT
+) -> ThreadedDelivery:
+    """
+    Prints events. They are delivered when they are handed to the kernel, which may be before
+    anybody reads them. Where nobody reads any more (``qmp-monitor … | head -1``), or there is no
+    standard output, it fails with :exc:`~txqmp.monitor.sinks.delivery.GoneError`.
+
+    :param reactor: the running one.
+    :param settings: nothing.
+    :param descriptor: where to print.
+    """
+    receiver = EventLines(Descriptor(descriptor), _GONE)
+    return ThreadedDelivery("stdout", BATCH, receiver, Worker(reactor, "stdout"), reactor)
 
 
 def stdout_sink(reactor: Any, closed: Callable[[], object]) -> LineSink:
