@@ -9,7 +9,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.web.client import HTTPConnectionPool
 
-from txqmp.monitor.sinks.pool import OneConnection
+from txqmp.monitor.sinks.webhook.pool import OneConnection
 
 
 class Transport:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any, cast
 
 from pika import ConnectionParameters
@@ -14,11 +12,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from txqmp.monitor.sinks.amqp.connection import BrokerConnection
-from txqmp.monitor.sinks.amqp.settings import AMQPTLS, AMQPSettings
+from txqmp.monitor.sinks.amqp.settings import AMQPSettings
 from txqmp.monitor.sinks.delivery import UnavailableError
-
-
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from txqmp.monitor.sinks.tls import client_tls
 
 
 class _Factory(Factory):
@@ -83,59 +79,3 @@ def broker_endpoint(reactor: Any, settings: AMQPSettings) -> IStreamClientEndpoi
         return endpoint
     options = client_tls(settings.tls, settings.tls.server_name or settings.host)
     return wrapClientTLS(options, endpoint)
-
-
-def client_tls(tls: AMQPTLS, name: str) -> Any:
-    """
-    How to speak TLS with the broker.
-
-    :param name: what its certificate must be for.
-    :returns: for Twisted's ``wrapClientTLS``.
-    :raises UnavailableError: a file is missing, or is not what it should be.
-    """
-    # Not above: without TLS nobody needs it.
-    from twisted.internet.ssl import optionsForClientTLS, platformTrust, trustRootFromCertificates
-
-    trust = platformTrust()
-    if tls.ca is not None:
-        trust = trustRootFromCertificates(_certificates(tls.ca))
-    if tls.certificate is None or tls.key is None:
-        return optionsForClientTLS(name, trustRoot=trust)
-    own, *between = _certificates(tls.certificate)
-    return optionsForClientTLS(
-        name,
-        trustRoot=trust,
-        clientCertificate=_with_key(own, tls.key),
-        extraCertificateOptions={"extraCertChain": [each.original for each in between]},
-    )
-
-
-def _certificates(path: str) -> list[Any]:
-    from twisted.internet.ssl import Certificate
-
-    blocks = _CERTIFICATE.findall(_read(path))
-    if not blocks:
-        raise UnavailableError(f"{path} holds no certificate in PEM form")
-    try:
-        return [Certificate.loadPEM(block) for block in blocks]
-    except Exception as error:
-        raise UnavailableError(f"{path} holds a certificate that cannot be read") from error
-
-
-def _with_key(certificate: Any, path: str) -> Any:
-    from twisted.internet.ssl import PrivateCertificate
-
-    text = _read(path)
-    if b"ENCRYPTED" in text:  # OpenSSL would ask for the password at the terminal
-        raise UnavailableError(f"{path} is encrypted: the key must not be")
-    try:
-        return PrivateCertificate.loadPEM(certificate.dumpPEM() + text)
-    except Exception as error:
-        raise UnavailableError(f"{path} holds no key in PEM form, or another one") from error
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
