@@ -6,6 +6,7 @@ import enum
 import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -86,7 +87,7 @@ class ClientTLS:
             raise ValueError("a client certificate needs its key, and a key its certificate")
 
 
-def _networks(_: object, field: attrs.Attribute[object], value: tuple[object, ...]) -> None:
+def _networks(_: object, field: Any, value: tuple[object, ...]) -> None:
     for each in value:
         if not isinstance(each, IPv4Network | IPv6Network):
             raise ValueError(f"{field.name}: {each!r} is no network")

@@ -1,4 +1,4 @@
-"""TLS with a receiver: what the files say, and what went wrong in words that say what to look at."""
+"""TLS with a receiver: its files, and what went wrong in words that say what to look at."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _read(path: str) -> bytes:
         raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
 
 
-def why_tls(cause: BaseException, peer: str, transport: Any = None) -> str | None:
+def why_tls(cause: BaseException | None, peer: str, transport: Any = None) -> str | None:
     """
     What is wrong with TLS; ``None`` where it is something else.
 
@@ -130,10 +130,10 @@ def _verification(transport: Any) -> tuple[int, str] | None:
     """What OpenSSL found wrong with a certificate: its number and words. pyOpenSSL hides it."""
     from OpenSSL import SSL
 
+    hidden: Any = SSL
     try:
-        library, handle = SSL._lib, transport.getHandle()._ssl
-        number = library.SSL_get_verify_result(handle)
-        words = SSL._ffi.string(library.X509_verify_cert_error_string(number)).decode()
+        number = hidden._lib.SSL_get_verify_result(transport.getHandle()._ssl)
+        words = hidden._ffi.string(hidden._lib.X509_verify_cert_error_string(number)).decode()
     except AttributeError:  # another pyOpenSSL, or no TLS
         return None
     return (number, words) if number else None
