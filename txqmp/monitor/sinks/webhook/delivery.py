@@ -26,7 +26,7 @@ from txqmp.monitor.sinks.webhook.answer import (
     retry_after,
     verdict,
 )
-from txqmp.monitor.sinks.webhook.client import client, why_no_answer
+from txqmp.monitor.sinks.webhook.client import client, encoded, why_no_answer
 from txqmp.monitor.sinks.webhook.connection import WebhookEndpoint
 from txqmp.monitor.sinks.webhook.pool import OneConnection
 from txqmp.monitor.sinks.webhook.request import Post, post
@@ -56,6 +56,7 @@ class WebhookDelivery:
         self._reactor = reactor
         self._settings = settings
         self._now = now
+        self._url = encoded(settings.url)
         self._secrets = _secrets(settings)
         self._endpoint = WebhookEndpoint(reactor, settings)
         self._pool = OneConnection(reactor)
@@ -167,7 +168,7 @@ class WebhookDelivery:
         headers: Any = what.headers(settings.signing_keys, self._now(), settings.authorization)
         try:
             response = await self._client.post(
-                settings.url,
+                self._url,
                 data=what.body,
                 headers=headers,
                 allow_redirects=False,
