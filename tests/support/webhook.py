@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from support.waiting import within
 from txqmp.monitor.sinks.settings import WebhookSettings
 from txqmp.monitor.sinks.webhook import webhook_delivery
 from txqmp.monitor.sinks.webhook.delivery import WebhookDelivery
@@ -97,36 +101,37 @@ class Posts(Resource):
         return answer
 
 
-class Receiver:
-    """A server on a loopback port, and what it got.
+class _Doors(WrappingFactory):
+    """Knows who is connected."""
 
-    :ivar connections: how many were made.
-    """
+    noisy = False
+
+    def __init__(self, wrapped: Any) -> None:
+        super().__init__(wrapped)
+        self.made = 0
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self.made += 1
+        return super().buildProtocol(addr)
+
+
+class Receiver:
+    """A server on a loopback port, and what it got."""
 
     def __init__(self, *, tls: Any = None, interface: str = "127.0.0.1") -> None:
         from twisted.internet import reactor
 
         self.posts = Posts()
-        self.connections = 0
-        self._open: set[Any] = set()
         self._reactor: Any = reactor
         self._tls = tls
         site = Site(self.posts)
         site.noisy = False  # type: ignore[attr-defined]
-        build = site.buildProtocol
-
-        def counted(address: Any) -> Any:
-            self.connections += 1
-            channel = build(address)
-            self._open.add(channel)
-            return channel
-
-        site.buildProtocol = counted  # type: ignore[method-assign]
         site.log = lambda request: None  # type: ignore[method-assign]
+        self._doors = doors = _Doors(site)
         if tls is None:
-            self._port = self._reactor.listenTCP(0, site, interface=interface)
+            self._port = self._reactor.listenTCP(0, doors, interface=interface)
         else:
-            self._port = self._reactor.listenSSL(0, site, tls, interface=interface)
+            self._port = self._reactor.listenSSL(0, doors, tls, interface=interface)
         self.number: int = self._port.getHost().port
 
     @property
@@ -137,13 +142,25 @@ class Receiver:
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{host}:{self.number}{path}"
 
-    def stop(self) -> Any:
+    @property
+    def connections(self) -> int:
+        """How many connections were made."""
+        return self._doors.made
+
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._doors.protocols)
+
+    def cut(self) -> None:
+        """Cut off who is connected."""
+        for each in tuple(self._doors.protocols):
+            each.transport.abortConnection()
+
+    def stop(self) -> Deferred[None]:
         """Listen no more, and cut off who is connected."""
-        for each in self._open:
-            transport = getattr(each, "transport", None)
-            if transport is not None:
-                transport.abortConnection()
-        return self._port.stopListening()
+        self.cut()
+        return maybeDeferred(self._port.stopListening)
 
 
 class Raw:
@@ -190,10 +207,10 @@ class Raw:
     def url(self, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.number}/qmp"
 
-    def stop(self) -> Any:
+    def stop(self) -> Deferred[None]:
         for each in self.connections:
             each.transport.abortConnection()
-        return self._port.stopListening()
+        return maybeDeferred(self._port.stopListening)
 
 
 def delivery(url: str, **changes: Any) -> WebhookDelivery:
@@ -201,3 +218,24 @@ def delivery(url: str, **changes: Any) -> WebhookDelivery:
     from twisted.internet import reactor
 
     return webhook_delivery(reactor, WebhookSettings(url=url, **changes))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    pytest_twisted.blockon(within(receiver.stop()))
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., WebhookDelivery]]:
+    """Make deliveries to a URL, with settings by their names; they end with the test."""
+    made: list[WebhookDelivery] = []
+
+    def start(url: str, **changes: Any) -> WebhookDelivery:
+        made.append(delivery(url, **changes))
+        return made[-1]
+
+    yield start
+    for each in made:
+        pytest_twisted.blockon(within(each.stop()))

@@ -6,6 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
 from txqmp.monitor.sinks.delivery import UnavailableError
 from txqmp.monitor.sinks.settings import ClientTLS
 
@@ -28,14 +36,74 @@ _EXPIRED, _NOT_YET_VALID = 10, 9
 _OF_ANOTHER_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 
 
-def client_tls(tls: ClientTLS, name: str) -> Any:
+def tls_endpoint(
+    tls: ClientTLS, name: str, endpoint: IStreamClientEndpoint
+) -> IStreamClientEndpoint:
     """
-    How to speak TLS with a receiver. The files are read now.
+    Where to speak TLS with a receiver. The files are read now.
 
     :param name: what its certificate must be for: a host's name or address.
-    :returns: for Twisted's ``wrapClientTLS``.
+    :param endpoint: where it is.
     :raises UnavailableError: a file is missing, or is not what it should be.
     """
+    return _NamedEndpoint(wrapClientTLS(_client_tls(tls, name), endpoint), name)
+
+
+@implementer(IStreamClientEndpoint)
+class _NamedEndpoint:
+    """
+    Looks at the name in the certificate once more. Twisted takes one without any names, and only
+    logs that something is wrong with it.
+    """
+
+    def __init__(self, endpoint: Any, name: str) -> None:
+        self._endpoint = endpoint
+        self._name = name
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        factory = _NamedFactory(protocolFactory, self._name)
+        connected: Deferred[Any] = self._endpoint.connect(factory)
+        return connected.addCallback(lambda connection: connection.wrappedProtocol)
+
+
+@implementer(IHandshakeListener)
+class _NamedConnection(ProtocolWrapper):
+    factory: Any
+
+    def handshakeCompleted(self) -> None:
+        # What was written by now waits for the end of the handshake, so it is not sent.
+        transport: Any = self.transport
+        try:
+            _verify(transport.getHandle(), self.factory.name)
+        except Exception:
+            transport.failVerification(Failure())
+
+
+class _NamedFactory(WrappingFactory):
+    protocol = _NamedConnection
+    noisy = False  # it would log that it starts and stops
+
+    def __init__(self, wrapped: Any, name: str) -> None:
+        super().__init__(wrapped)
+        self.name = name
+
+
+def _verify(connection: Any, name: str) -> None:
+    """
+    Whether a certificate is for a host.
+
+    :raises Exception: it is not; of service_identity's kinds.
+    """
+    from service_identity.pyopenssl import verify_hostname, verify_ip_address
+
+    if isIPAddress(name) or isIPv6Address(name):
+        verify_ip_address(connection, name)
+    else:
+        verify_hostname(connection, name)
+
+
+def _client_tls(tls: ClientTLS, name: str) -> Any:
+    """What ``wrapClientTLS`` needs."""
     # Not above: without TLS nobody needs it.
     from twisted.internet.ssl import optionsForClientTLS, platformTrust, trustRootFromCertificates
 

@@ -7,14 +7,14 @@ from typing import Any, cast
 from pika import ConnectionParameters
 from pika.credentials import ExternalCredentials, PlainCredentials
 from twisted.internet.defer import CancelledError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from txqmp.monitor.sinks.amqp.connection import BrokerConnection
 from txqmp.monitor.sinks.amqp.settings import AMQPSettings
 from txqmp.monitor.sinks.delivery import UnavailableError
-from txqmp.monitor.sinks.tls import client_tls
+from txqmp.monitor.sinks.tls import tls_endpoint
 
 
 class _Factory(Factory):
@@ -77,5 +77,4 @@ def broker_endpoint(reactor: Any, settings: AMQPSettings) -> IStreamClientEndpoi
     endpoint = HostnameEndpoint(reactor, settings.host, settings.port, timeout=limit)
     if settings.tls is None:
         return endpoint
-    options = client_tls(settings.tls, settings.tls.server_name or settings.host)
-    return wrapClientTLS(options, endpoint)
+    return tls_endpoint(settings.tls, settings.tls.server_name or settings.host, endpoint)

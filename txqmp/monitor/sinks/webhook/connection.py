@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorPluggableNameResolver,
@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from txqmp.monitor.sinks.delivery import UnavailableError
 from txqmp.monitor.sinks.settings import ClientTLS, WebhookSettings
-from txqmp.monitor.sinks.tls import client_tls, why_tls
+from txqmp.monitor.sinks.tls import tls_endpoint, why_tls
 from txqmp.monitor.sinks.webhook.addresses import AddressFilter, FilteringResolver
 
 
@@ -88,6 +88,7 @@ class _Factory(WrappingFactory):
 
     def __init__(self, wrapped: Any, place: WebhookEndpoint, reactor: Any) -> None:
         super().__init__(wrapped)
+        wrapped.noisy = False
         self.place = place
         self.reactor = reactor
 
@@ -160,9 +161,7 @@ class WebhookEndpoint:
             timeout=settings.timeout,
         )
         if settings.secure:
-            endpoint = wrapClientTLS(
-                client_tls(settings.tls or ClientTLS(), settings.host), endpoint
-            )
+            endpoint = tls_endpoint(settings.tls or ClientTLS(), settings.host, endpoint)
         try:
             connection = await endpoint.connect(_Factory(factory, self, self._reactor))
         except CancelledError:
@@ -174,6 +173,11 @@ class WebhookEndpoint:
         return connection.wrappedProtocol
 
     # What is open
+
+    @property
+    def open(self) -> frozenset[Connection]:
+        """The connections that there are."""
+        return frozenset(self._open)
 
     def opened(self, connection: Any) -> None:
         """A connection begins."""
