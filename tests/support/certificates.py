@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-#: Valid yesterday and tomorrow: a clock may be a little off.
+#: Valid yesterday and tomorrow, if nothing else is asked for: a clock may be a little off.
 _DAY = dt.timedelta(days=1)
 
 
@@ -43,12 +43,30 @@ class Authority:
         self.server = self._issue("server", ExtendedKeyUsageOID.SERVER_AUTH, names)
         self.client = self._issue("client", ExtendedKeyUsageOID.CLIENT_AUTH, [])
 
+    def server_for(
+        self, who: str, *names: str, days: tuple[float, float] = (-1, 1)
+    ) -> tuple[Path, Path]:
+        """Write a certificate and its key for a server with these host names; return their paths.
+
+        :param days: from when until when it is valid, counted from now.
+        """
+        hosts: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
+        return self._issue(who, ExtendedKeyUsageOID.SERVER_AUTH, hosts, days)
+
+    def client_for(self, who: str, *, days: tuple[float, float] = (-1, 1)) -> tuple[Path, Path]:
+        """Write a certificate and its key for a client; see :meth:`server_for`."""
+        return self._issue(who, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
+
     def _issue(
-        self, who: str, purpose: x509.ObjectIdentifier, names: list[x509.GeneralName]
+        self,
+        who: str,
+        purpose: x509.ObjectIdentifier,
+        names: list[x509.GeneralName],
+        days: tuple[float, float] = (-1, 1),
     ) -> tuple[Path, Path]:
         """Write a certificate and its key; return their paths."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(who), self._name, key.public_key())
+        builder = _builder(_name(who), self._name, key.public_key(), days)
         builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -76,7 +94,10 @@ def _name(common: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    days: tuple[float, float] = (-1, 1),
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.timezone.utc)
     return (
@@ -85,8 +106,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
+        .not_valid_before(now + days[0] * _DAY)
+        .not_valid_after(now + days[1] * _DAY)
     )
 
 

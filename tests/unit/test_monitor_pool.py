@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.web.client import HTTPConnectionPool
 
-from txqmp.monitor.sinks.pool import OneConnection
+from txqmp.monitor.sinks.webhook.pool import OneConnection
 
 
 class Transport:
@@ -33,13 +33,24 @@ def test_aborts_what_was_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
     pool.getConnection(("http", "host", 80), None).addCallback(found.append)
     assert found == [connection]
-    pool.abort()
-    pool.abort()
+    assert pool.abort()
+    assert not pool.abort()
     assert connection.transport.aborted == 1
 
 
+def test_what_is_being_connected_is_not_what_was_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    results: list[Any] = [succeed(Connection()), Deferred()]
+    monkeypatch.setattr(
+        HTTPConnectionPool, "getConnection", lambda self, key, endpoint: results.pop(0)
+    )
+    pool = OneConnection(Clock())
+    pool.getConnection(("http", "host", 80), None)
+    pool.getConnection(("http", "host", 80), None)
+    assert not pool.abort()
+
+
 def test_nothing_to_abort() -> None:
-    OneConnection(Clock()).abort()
+    assert not OneConnection(Clock()).abort()
 
 
 def test_nothing_is_posted_twice() -> None:

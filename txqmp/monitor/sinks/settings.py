@@ -5,13 +5,38 @@ from __future__ import annotations
 import enum
 import os
 import re
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import validators
 
 from txqmp.monitor.signature import SigningKey
+
+
+# As narrow as can be, so that nobody reads another host from it than we do.
+_URL = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?([/?][!-\"$-~]*)?",
+    re.IGNORECASE,
+)
+
+MAX_TIMEOUT = 3600.0
+"""How long an attempt may take at most, in seconds."""
+
+_PORTS = {"http": 80, "https": 443}
+
+_VISIBLE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this one: ``localhost``, or an address that never leaves it."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _path(_: object, field: Any, value: str) -> None:
@@ -67,33 +92,108 @@ class ClientTLS:
             raise ValueError("a client certificate needs its key, and a key its certificate")
 
 
+def _networks(_: object, field: Any, value: tuple[object, ...]) -> None:
+    for each in value:
+        if not isinstance(each, IPv4Network | IPv6Network):
+            raise ValueError(f"{field.name}: {each!r} is no network")
+
+
 @attrs.frozen(kw_only=True)
 class WebhookSettings:
     """
     Where to post, and how.
 
-    :ivar url: ``https``; ``http`` on loopback, or with ``allow_plaintext``.
+    :ivar url: in ASCII, without a user and without ``#``. ``https``; ``http`` on loopback, or with
+        ``allow_plaintext``. No representation shows its query, which may be secret.
     :ivar mode: how.
     :ivar signing_keys: sign each post with each of them (Standard Webhooks); the newest first.
-    :ivar authorization: the value of the ``Authorization`` header; ``None`` for no such header.
-    :ivar timeout: for an attempt from the connection to the end of the answer, in seconds.
+    :ivar authorization: the value of the ``Authorization`` header, such as ``"Bearer …"``; ``None``
+        for no such header.
+    :ivar timeout: for an attempt from the name's resolution to the end of the answer, in seconds.
     :ivar batch: how many events to post together at most, in the mode ``batched``.
     :ivar tls: for ``https``; ``None`` for what the system trusts.
     :ivar allow_plaintext: post to other hosts without TLS.
     :ivar allow: networks that may be posted to though they are denied otherwise.
-    :ivar deny: networks that may not be posted to, beside those that never make sense.
+    :ivar deny: networks that may not be posted to, beside those that never make sense
+        (:data:`txqmp.monitor.sinks.webhook.addresses.DENIED`).
+    :raises ValueError: something is wrong with them; the message says what.
     """
 
-    url: str
+    url: str = attrs.field(repr=lambda url: repr(shown(url)))
     mode: WebhookMode = WebhookMode.STRUCTURED
-    signing_keys: tuple[SigningKey, ...] = ()
+    signing_keys: tuple[SigningKey, ...] = attrs.field(default=(), converter=tuple)
     authorization: str | None = attrs.field(default=None, repr=False)
-    timeout: float = attrs.field(default=15.0, validator=validators.gt(0))
+    timeout: float = attrs.field(
+        default=15.0, validator=[validators.gt(0), validators.le(MAX_TIMEOUT)]
+    )
     batch: int = attrs.field(default=100, validator=[validators.ge(1), validators.le(1000)])
     tls: ClientTLS | None = None
     allow_plaintext: bool = False
-    allow: tuple[IPv4Network | IPv6Network, ...] = ()
-    deny: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow: tuple[IPv4Network | IPv6Network, ...] = attrs.field(
+        default=(), converter=tuple, validator=_networks
+    )
+    deny: tuple[IPv4Network | IPv6Network, ...] = attrs.field(
+        default=(), converter=tuple, validator=_networks
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _check_url(self.url)
+        if self.authorization is not None and _VISIBLE.fullmatch(self.authorization) is None:
+            raise ValueError("the authorization is not visible ASCII on one line")
+        if self.secure:
+            return
+        if self.tls is not None:
+            raise ValueError(f"{shown(self.url)} does not use TLS: that needs https")
+        if not self.allow_plaintext and not is_loopback(self.host):
+            raise ValueError(f"{self.host} is another host: that needs https, or allow_plaintext")
+
+    @property
+    def secure(self) -> bool:
+        """Whether the URL asks for TLS."""
+        return urlsplit(self.url).scheme == "https"
+
+    @property
+    def host(self) -> str:
+        """The name or address to connect to, in small letters."""
+        return str(urlsplit(self.url).hostname)
+
+    @property
+    def port(self) -> int:
+        """The port to connect to."""
+        parts = urlsplit(self.url)
+        return parts.port or _PORTS[parts.scheme]
+
+
+def shown(url: str) -> str:
+    """A URL without what may be secret: its user, password and query."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    port = f":{parts.port}" if parts.port is not None else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def _check_url(url: str) -> None:
+    """
+    Whether a URL can be posted to.
+
+    :raises ValueError: it cannot. The message does not show it: there may be a secret in it.
+    """
+    authority = url.partition("//")[2].partition("/")[0].partition("?")[0]
+    if "@" in authority:
+        raise ValueError("a URL with a user or a password in it is not taken: use authorization")
+    if _URL.fullmatch(url) is None:
+        raise ValueError("this is no URL in ASCII, such as https://ops.example/qmp")
+    parts = urlsplit(url)
+    try:
+        valid = parts.port is None or parts.port > 0
+        if authority.startswith("["):
+            ip_address(str(parts.hostname))
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("this URL has no valid host and port")
 
 
 FACILITIES = {

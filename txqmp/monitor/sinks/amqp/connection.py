@@ -93,7 +93,7 @@ class BrokerConnection(TwistedProtocolConnection):
         cause: Any = self._impl._error or reason.value
         phase = self._impl.connection_state
         if self.problem is None:
-            self.problem = why_lost(cause, phase, self._parameters, self.blocked)
+            self.problem = why_lost(cause, phase, self._parameters, self.blocked, self.transport)
         self._ended = True
         super().connectionLost(Failure(cause))
         waiting, self._waiting = self._waiting, []

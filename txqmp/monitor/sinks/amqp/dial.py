@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any, cast
 
 from pika import ConnectionParameters
 from pika.credentials import ExternalCredentials, PlainCredentials
 from twisted.internet.defer import CancelledError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from txqmp.monitor.sinks.amqp.connection import BrokerConnection
-from txqmp.monitor.sinks.amqp.settings import AMQPTLS, AMQPSettings
+from txqmp.monitor.sinks.amqp.settings import AMQPSettings
 from txqmp.monitor.sinks.delivery import UnavailableError
-
-
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from txqmp.monitor.sinks.tls import tls_endpoint
 
 
 class _Factory(Factory):
@@ -81,61 +77,4 @@ def broker_endpoint(reactor: Any, settings: AMQPSettings) -> IStreamClientEndpoi
     endpoint = HostnameEndpoint(reactor, settings.host, settings.port, timeout=limit)
     if settings.tls is None:
         return endpoint
-    options = client_tls(settings.tls, settings.tls.server_name or settings.host)
-    return wrapClientTLS(options, endpoint)
-
-
-def client_tls(tls: AMQPTLS, name: str) -> Any:
-    """
-    How to speak TLS with the broker.
-
-    :param name: what its certificate must be for.
-    :returns: for Twisted's ``wrapClientTLS``.
-    :raises UnavailableError: a file is missing, or is not what it should be.
-    """
-    # Not above: without TLS nobody needs it.
-    from twisted.internet.ssl import optionsForClientTLS, platformTrust, trustRootFromCertificates
-
-    trust = platformTrust()
-    if tls.ca is not None:
-        trust = trustRootFromCertificates(_certificates(tls.ca))
-    if tls.certificate is None or tls.key is None:
-        return optionsForClientTLS(name, trustRoot=trust)
-    own, *between = _certificates(tls.certificate)
-    return optionsForClientTLS(
-        name,
-        trustRoot=trust,
-        clientCertificate=_with_key(own, tls.key),
-        extraCertificateOptions={"extraCertChain": [each.original for each in between]},
-    )
-
-
-def _certificates(path: str) -> list[Any]:
-    from twisted.internet.ssl import Certificate
-
-    blocks = _CERTIFICATE.findall(_read(path))
-    if not blocks:
-        raise UnavailableError(f"{path} holds no certificate in PEM form")
-    try:
-        return [Certificate.loadPEM(block) for block in blocks]
-    except Exception as error:
-        raise UnavailableError(f"{path} holds a certificate that cannot be read") from error
-
-
-def _with_key(certificate: Any, path: str) -> Any:
-    from twisted.internet.ssl import PrivateCertificate
-
-    text = _read(path)
-    if b"ENCRYPTED" in text:  # OpenSSL would ask for the password at the terminal
-        raise UnavailableError(f"{path} is encrypted: the key must not be")
-    try:
-        return PrivateCertificate.loadPEM(certificate.dumpPEM() + text)
-    except Exception as error:
-        raise UnavailableError(f"{path} holds no key in PEM form, or another one") from error
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
+    return tls_endpoint(settings.tls, settings.tls.server_name or settings.host, endpoint)

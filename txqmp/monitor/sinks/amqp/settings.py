@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import attrs
 from attrs import validators
+
+from txqmp.monitor.sinks.settings import ClientTLS, is_loopback
 
 
 _MAX_SHORT = 255  # bytes of a "short string" (AMQP 0-9-1, section 4.2.5.3)
@@ -14,7 +15,7 @@ _MAX_EXCHANGE = 127  # octets of an exchange's name (AMQP 0-9-1, domain exchange
 
 
 @attrs.frozen(kw_only=True)
-class AMQPTLS:
+class AMQPTLS(ClientTLS):
     """
     Files in PEM form. They are read anew for each connection, so they may be replaced.
 
@@ -25,14 +26,7 @@ class AMQPTLS:
     :ivar server_name: the name that the broker's certificate is for; ``None`` for its host name.
     """
 
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
     server_name: str | None = None
-
-    def __attrs_post_init__(self) -> None:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("a client certificate needs its key, and a key its certificate")
 
 
 def _short(limit: int = _MAX_SHORT) -> Any:
@@ -86,7 +80,7 @@ class AMQPSettings:
     def __attrs_post_init__(self) -> None:
         if self.user is None and (self.tls is None or self.tls.certificate is None):
             raise ValueError("without a user there must be a client certificate to say who we are")
-        if self.tls is None and not self.allow_plaintext and not _is_loopback(self.host):
+        if self.tls is None and not self.allow_plaintext and not is_loopback(self.host):
             raise ValueError(f"{self.host} is another host: that needs TLS, or allow_plaintext")
 
     @property
@@ -94,12 +88,3 @@ class AMQPSettings:
         """The broker, for people and logs."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'amqp' if self.tls is None else 'amqps'}://{host}:{self.port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

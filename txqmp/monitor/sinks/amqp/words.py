@@ -9,20 +9,8 @@ from pika.connection import Connection
 from pika.credentials import PlainCredentials
 from twisted.internet.error import ConnectionClosed
 
+from txqmp.monitor.sinks.tls import why_tls
 
-# What stops a TLS connection: a part of OpenSSL's message, and what it is to a person.
-_TLS = [
-    (
-        "certificate verify failed",
-        "the broker's certificate is not trusted: another authority issued it, or it expired",
-    ),
-    ("certificate required", "the broker wants a client certificate"),
-    ("handshake failure", "the broker refused the TLS handshake: it may want a client certificate"),
-    ("unknown ca", "the broker does not trust the authority of the client certificate"),
-    ("certificate expired", "the client certificate has expired"),
-    ("bad certificate", "the broker refused the client certificate"),
-    ("wrong version number", "what answers there does not speak TLS"),
-]
 
 # What the broker closed the connection over, by the phase in which it did.
 _PHASES = {
@@ -44,13 +32,18 @@ def not_amqp(data: bytes) -> str | None:
 
 
 def why_lost(
-    cause: BaseException, phase: int, parameters: ConnectionParameters, blocked: str | None
+    cause: BaseException,
+    phase: int,
+    parameters: ConnectionParameters,
+    blocked: str | None,
+    transport: Any = None,
 ) -> str:
     """
     Why a connection ended.
 
     :param phase: of the connection before its end, as pika numbers them.
     :param blocked: why the broker took nothing, in its words.
+    :param transport: of the connection.
     """
     if isinstance(cause, exceptions.ConnectionClosedByBroker):
         text = why_closed(cause)
@@ -68,7 +61,7 @@ def why_lost(
         return "the broker gives no sign of life"
     if isinstance(cause, exceptions.ConnectionClosedByClient):
         return "closed by us"
-    tls = _why_tls(cause)
+    tls = why_tls(cause, "the broker", transport)
     if tls is not None:
         return tls
     if isinstance(cause, ConnectionClosed):
@@ -92,20 +85,3 @@ def _who(parameters: ConnectionParameters) -> str:
     if isinstance(credentials, PlainCredentials):
         return f"user {credentials.username!r}"
     return "the client certificate"
-
-
-def _why_tls(cause: BaseException) -> str | None:
-    """What is wrong with TLS; ``None`` where it is something else."""
-    from OpenSSL.SSL import Error
-    from service_identity import VerificationError
-
-    if isinstance(cause, VerificationError):
-        return "the broker's certificate is for another name"
-    if not isinstance(cause, Error):
-        return None
-    reasons = cause.args[0] if cause.args and isinstance(cause.args[0], list) else []
-    text = ", ".join(each[-1] for each in reasons) or repr(cause)
-    for part, words in _TLS:
-        if part in text:
-            return f"{words} ({text})"
-    return f"TLS: {text}"

@@ -26,15 +26,19 @@ class OneConnection(HTTPConnectionPool):
         self._in_use: Any = None
 
     def getConnection(self, key: Hashable, endpoint: Any) -> Deferred[Any]:
+        self._in_use = None
+
         def remember(connection: Any) -> Any:
             self._in_use = connection
             return connection
 
         return super().getConnection(key, endpoint).addCallback(remember)
 
-    def abort(self) -> None:
-        """Cut off the connection that was used last."""
+    def abort(self) -> bool:
+        """Cut off the connection that was used last; return whether there was one."""
         connection, self._in_use = self._in_use, None
         transport = getattr(connection, "transport", None)
-        if transport is not None:
-            transport.abortConnection()
+        if transport is None:
+            return False
+        transport.abortConnection()
+        return True

@@ -318,7 +318,7 @@ def webhook_sink(reactor: Any, url: str) -> WebhookSink:
     from treq.client import HTTPClient
     from twisted.web.client import Agent
 
-    from txqmp.monitor.sinks.pool import OneConnection
+    from txqmp.monitor.sinks.webhook.pool import OneConnection
 
     pool = OneConnection(reactor)
     agent = Agent(reactor, pool=pool, connectTimeout=DEADLINE)
