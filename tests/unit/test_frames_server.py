@@ -308,6 +308,11 @@ def test_an_argument_comes_once() -> None:
     assert refused(HALF, ARGUMENT, again) is Code.DUPLICATE_ARGUMENT
 
 
+def test_the_error_for_an_argument_that_comes_twice_is_short() -> None:
+    large = r"1 1 0 command-argument 0 \x00\x40\x00\x00" + 0x4000 * "n"
+    assert len(str(failure(take(ServerReactor(), HALF, large, large)))) < 200
+
+
 def test_requests_may_take_turns_and_streams_too() -> None:
     server = ServerReactor()
     take(
