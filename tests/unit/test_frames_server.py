@@ -761,6 +761,11 @@ def test_an_answer_may_leave_the_encoding_off() -> None:
         if text == "pieces":
             ResponseWriter(action.sources[0], 100).write(b"pieces")
         assert text.encode() in b"".join(action)
+    said = [server.write_text(5, [TextAtom("text")], plain=True)]
+    said += [server.respond_error(5, "error", plain=True)]
+    for action, text in zip(said, ("text", "error"), strict=True):
+        assert isinstance(action, SendFrames)
+        assert text.encode() in b"".join(action)
     with pytest.raises(FrameUsageError):
         server.open_stream("gzip")
 
