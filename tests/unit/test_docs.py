@@ -179,6 +179,7 @@ def test_the_example_of_frames_runs() -> None:
     )
     came = Response(1, b'{"status": "running"}')
     assert ran.stdout == f"{[came]}\n"
+    assert f"# {ran.stdout}" in example
 
 
 def test_the_frames_in_hex_are_those_that_are_told() -> None:

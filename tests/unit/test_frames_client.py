@@ -120,6 +120,25 @@ def test_when_all_ids_are_in_use_there_is_no_request() -> None:
     assert client.request("c")[0] == 4001
 
 
+@pytest.mark.parametrize(
+    ("first", "ids"),
+    [
+        (65_533, [65_533, 65_535, 1, 3]),
+        (65_535, [65_535, 1, 3]),
+        (65_534, [65_534, 0, 2]),
+    ],
+)
+def test_ids_wrap_to_the_lowest_of_their_kind_wherever_they_began(
+    first: int, ids: list[int]
+) -> None:
+    allocator = RequestIds(first)
+    assert [allocator.allocate() for _ in ids] == ids
+    everything = range(65_536)
+    for _ in range(2):
+        with pytest.raises(FrameUsageError, match="all request ids"):
+            allocator.allocate(everything)
+
+
 def test_ids_may_be_in_use_in_more_than_one_place() -> None:
     ids = RequestIds(0)
     assert [ids.allocate({0, 4}, {2}) for _ in range(2)] == [6, 8]
@@ -359,6 +378,7 @@ def test_a_frame_that_a_server_must_not_send(frame: str | Frame, code: Code) -> 
 def test_what_the_server_reports_is_in_the_error() -> None:
     frame = "0 2 stream-begin error-response protocol you did it"
     assert "you did it" in str(failure(take(asking(), frame)))
+    assert len(str(failure(take(asking(), frame * 1000)))) < 1100
 
 
 @pytest.mark.parametrize("kind", ["bytes-response continuation", "error-response application"])

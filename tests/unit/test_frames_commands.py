@@ -247,6 +247,11 @@ def test_an_argument_whose_name_is_not_ascii_is_refused_at_once(key: Any) -> Non
 def test_two_arguments_of_one_name_are_refused_at_once() -> None:
     with pytest.raises(FrameUsageError, match="argument b'a' is there twice"):
         command_parts("c", {"a": b"1", b"a": b"2"})
+    large = "n" * 10_000
+    for arguments in ({large: b"1", large.encode(): b"2"}, {large: bytes(65_536)}):
+        with pytest.raises(FrameUsageError) as caught:
+            command_parts("c", arguments)
+        assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("given", [5, None, 1.5, ["x"]], ids=repr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -117,6 +119,29 @@ def test_an_error_about_a_limit_is_an_error_of_the_protocol() -> None:
     assert str(FrameLimitError("half_received_seconds", 0.5, "late")) == (
         "late (half_received_seconds: 0.5)"
     )
+
+
+def pickled(error: FrameError) -> FrameError:
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert isinstance(copied, FrameError)
+    return copied
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize(
+    "error",
+    [
+        FrameProtocolError(Code.EMPTY_COMMAND, "no name", 7),
+        FrameLimitError("message", 16_777_216, "too large", 5),
+        FrameUsageError("too large"),
+    ],
+)
+def test_an_error_can_be_copied_and_pickled(
+    error: FrameError, again: Callable[[FrameError], FrameError]
+) -> None:
+    twin = again(error)
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
     assert issubclass(FrameUsageError, ValueError)
     assert issubclass(FrameUsageError, FrameError)
 

@@ -33,7 +33,9 @@ from txqmp.frames import (
     ServerReactor,
     Terms,
     TextAtom,
+    TextOutput,
     encode_frame,
+    encode_text,
     format_frame,
 )
 from txqmp.frames.codec import (
@@ -226,6 +228,34 @@ def test_a_server_that_does_not_know_it_can_be_used_without() -> None:
     respond(pair, request_id, bytes(1 << 20))
     pair.run()
     assert pair.client.take() == [Response(request_id, bytes(1 << 20))]
+
+
+def test_a_server_that_does_not_know_it_may_say_so_to_people_first() -> None:
+    pair = Pair()
+    pair.client.do([pair.client.reactor.open_link()])
+    pair.run()
+    pair.server.take()
+    server = pair.server.reactor
+    pair.server.do([server.write_text(1, [TextAtom("no %s", (), ("link",))])])
+    pair.server.do([server.respond_error(1, "no such command")])
+    pair.run()
+    assert pair.client.take() == [
+        TextOutput(1, (TextAtom("no %s", (), ("link",)),)),
+        RequestFailed(1, "no such command", may_have_run=False),
+    ]
+
+
+def test_there_is_no_text_for_people_that_is_empty_or_on_a_link() -> None:
+    client = ClientReactor()
+    client.open_link()
+    (failed,) = client.receive(encode_frame(1, 2, STREAM_BEGIN, TEXT_OUTPUT, 0, b""))
+    assert isinstance(failed, Failed)
+    assert failed.error.code is Code.MALFORMED_CONTROL
+    (failed,) = linked().client.reactor.receive(
+        encode_frame(1, 2, 0, TEXT_OUTPUT, 0, encode_text([TextAtom("x")]))
+    )
+    assert isinstance(failed, Failed)
+    assert failed.error.code is Code.MALFORMED_CONTROL
 
 
 def test_a_link_is_the_clients_first_request() -> None:

@@ -308,6 +308,11 @@ def test_an_argument_comes_once() -> None:
     assert refused(HALF, ARGUMENT, again) is Code.DUPLICATE_ARGUMENT
 
 
+def test_the_error_for_an_argument_that_comes_twice_is_short() -> None:
+    large = r"1 1 0 command-argument 0 \x00\x40\x00\x00" + 0x4000 * "n"
+    assert len(str(failure(take(ServerReactor(), HALF, large, large)))) < 200
+
+
 def test_requests_may_take_turns_and_streams_too() -> None:
     server = ServerReactor()
     take(
@@ -755,6 +760,11 @@ def test_an_answer_may_leave_the_encoding_off() -> None:
         assert isinstance(action, SendFrames)
         if text == "pieces":
             ResponseWriter(action.sources[0], 100).write(b"pieces")
+        assert text.encode() in b"".join(action)
+    said = [server.write_text(5, [TextAtom("text")], plain=True)]
+    said += [server.respond_error(5, "error", plain=True)]
+    for action, text in zip(said, ("text", "error"), strict=True):
+        assert isinstance(action, SendFrames)
         assert text.encode() in b"".join(action)
     with pytest.raises(FrameUsageError):
         server.open_stream("gzip")

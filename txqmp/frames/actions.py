@@ -1,9 +1,14 @@
-"""What a reactor answers with: what its owner is to do, or may want to know."""
+"""
+What a reactor answers with: what its owner is to do, or may want to know.
+
+The ``repr()`` of an action has the sizes of data and of arguments, but not what is in them: that
+may be large, and secret.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 
 import attrs
 
@@ -11,6 +16,21 @@ from txqmp.frames.errors import FrameProtocolError
 from txqmp.frames.link.words import Terms
 from txqmp.frames.sources import FrameSource
 from txqmp.frames.text import TextAtom
+
+
+def _size(data: bytes | None) -> str:
+    """What is shown of data, which may be large, and secret."""
+    return "None" if data is None else f"<{len(data)} bytes>"
+
+
+def _sizes(arguments: Mapping[bytes, bytes]) -> str:
+    shown = (f"{name!r:.60}: {_size(value)}" for name, value in islice(arguments.items(), 16))
+    more = f", and {len(arguments) - 16} more" if len(arguments) > 16 else ""
+    return f"{{{', '.join(shown)}{more}}}"
+
+
+def _beginning(text: str | bytes) -> str:
+    return f"{text!r:.200}"
 
 
 @attrs.define
@@ -56,7 +76,7 @@ class Failed:
     """
 
     error: FrameProtocolError
-    farewell: bytes = b""
+    farewell: bytes = attrs.field(default=b"", repr=_size)
 
 
 @attrs.define
@@ -71,9 +91,9 @@ class RunCommand:
     """
 
     request_id: int
-    name: bytes
-    arguments: Mapping[bytes, bytes]
-    data: bytes | None
+    name: bytes = attrs.field(repr=_beginning)
+    arguments: Mapping[bytes, bytes] = attrs.field(repr=_sizes)
+    data: bytes | None = attrs.field(repr=_size)
 
 
 @attrs.define
@@ -102,7 +122,7 @@ class ResponseData:
     """
 
     request_id: int
-    data: bytes
+    data: bytes = attrs.field(repr=_size)
     last: bool
 
 
@@ -111,7 +131,7 @@ class Response:
     """A response came whole."""
 
     request_id: int
-    data: bytes
+    data: bytes = attrs.field(repr=_size)
 
 
 @attrs.define
@@ -124,7 +144,7 @@ class RequestFailed:
     """
 
     request_id: int
-    message: str
+    message: str = attrs.field(repr=_beginning)
     may_have_run: bool = True
 
 

@@ -71,7 +71,12 @@ class Answers(Reactor):
         return self._send(request_id, output, response_parts(data, output.max_payload), plain=plain)
 
     def respond_error(
-        self, request_id: int, message: str | bytes, stream: OutputStream | int = 2
+        self,
+        request_id: int,
+        message: str | bytes,
+        stream: OutputStream | int = 2,
+        *,
+        plain: bool = False,
     ) -> SendFrames | Nothing:
         """
         Answer a request with an error of the application; for the rest like :meth:`respond`.
@@ -80,7 +85,7 @@ class Answers(Reactor):
         """
         output = self._outputs.get(stream) or self._output(stream)
         part = error_part(message, application=True, max_payload=output.max_payload)
-        return self._send(request_id, output, (part,))
+        return self._send(request_id, output, (part,), plain=plain)
 
     def respond_cancelled(self, request_id: int, *, may_have_run: bool) -> SendFrames | Nothing:
         """
@@ -106,13 +111,19 @@ class Answers(Reactor):
         return ResponseWriter(source, output.max_payload), action
 
     def write_text(
-        self, request_id: int, atoms: Iterable[TextAtom], stream: OutputStream | int = 2
+        self,
+        request_id: int,
+        atoms: Iterable[TextAtom],
+        stream: OutputStream | int = 2,
+        *,
+        plain: bool = False,
     ) -> SendFrames | Nothing:
         """
         Send text for people to read, until a request is answered; while a response in pieces is
         open, the text has its place among them. For the rest like :meth:`respond`.
 
-        :param stream: for a response in pieces it is the response's.
+        :param stream: one of ours, or its id; for a response in pieces it is the response's.
+        :param plain: leave the stream's encoding off; a response in pieces has decided for itself.
         :raises FrameUsageError: the text does not fit into a frame.
         """
         self._check_answerable(request_id)
@@ -120,7 +131,7 @@ class Answers(Reactor):
         output = self._output(stream) if answer is None else answer.stream
         part = (TEXT_OUTPUT, 0, encode_text(atoms, output.max_payload))
         if answer is None:
-            return self._out(FrameSource(output, request_id, (part,)))
+            return self._out(FrameSource(output, request_id, (part,), plain=plain))
         # A source of its own could come after the last piece, when the request is over.
         answer.add((part,))
         return Nothing() if self._defer else SendFrames((answer,))

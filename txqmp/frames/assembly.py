@@ -195,7 +195,7 @@ class HalfRequest(Assembler):
             )
         name = payload[_lengths.size : end]
         if name in self.arguments:
-            raise self._error(Code.DUPLICATE_ARGUMENT, f"argument {name!r} came twice")
+            raise self._error(Code.DUPLICATE_ARGUMENT, f"argument {name!r:.60} came twice")
         self._argument = name
         return payload[end:]
 

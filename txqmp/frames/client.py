@@ -208,7 +208,7 @@ class ClientReactor(Reactor):
         if kind == ERROR_RESPONSE and check_error(frame.flags, request_id):
             raise FrameProtocolError(
                 Code.REPORTED_BY_PEER,
-                f"the server reports: {payload.decode('utf-8', 'replace')}",
+                f"the server reports: {payload[:1024].decode('utf-8', 'replace')}",
                 request_id,
             )
         answered = self._link.requests.get(request_id)

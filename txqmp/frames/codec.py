@@ -106,6 +106,13 @@ class Frame(NamedTuple):
     flags: int
     payload: bytes
 
+    def __repr__(self) -> str:
+        # A payload may be large, and secret.
+        fields = ", ".join(
+            f"{name}={value!r}" for name, value in zip(self._fields, self[:5], strict=False)
+        )
+        return f"Frame({fields}, payload=<{len(self.payload)} bytes>)"
+
     def encode(self, max_payload: int = MAX_PAYLOAD) -> bytes:
         """:func:`encode_frame` of this frame."""
         return encode_frame(*self, max_payload)

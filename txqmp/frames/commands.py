@@ -70,13 +70,13 @@ def command_parts(
     for each, value in (arguments or {}).items():
         key = _ascii(each)
         if key in values:
-            raise FrameUsageError(f"argument {key!r} is there twice")
+            raise FrameUsageError(f"argument {key!r:.60} is there twice")
         if len(key) > 0xFFFF or len(key) + _lengths.size > max_payload:
             raise FrameUsageError(f"an argument's name of {len(key)} bytes does not fit a frame")
         values[key] = _bytes(value)
         if len(values[key]) > 0xFFFF:
             raise FrameUsageError(
-                f"the value of argument {key!r} has {len(values[key])} bytes, more than 65,535"
+                f"the value of argument {key!r:.60} has {len(values[key])} bytes, more than 65,535"
             )
     if isinstance(data, TextIOBase):
         raise FrameUsageError("the data are in a file that is open for text")

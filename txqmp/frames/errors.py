@@ -10,6 +10,7 @@ What can go wrong with frames::
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class Code(enum.Enum):
@@ -81,6 +82,10 @@ class FrameProtocolError(FrameError):
         self.code = code
         self.request_id = request_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The text alone, which an exception is made of by default, does not make one of these.
+        return _again, (type(self), self.args, self.__dict__)
+
 
 class FrameLimitError(FrameProtocolError):
     """
@@ -96,3 +101,10 @@ class FrameLimitError(FrameProtocolError):
         super().__init__(Code.LIMIT, f"{text} ({limit}: {allowed})", request_id)
         self.limit = limit
         self.allowed = allowed
+
+
+def _again(kind: type[FrameProtocolError], args: tuple[Any, ...], state: Any) -> Any:
+    """A copied or unpickled error."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

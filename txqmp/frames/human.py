@@ -43,7 +43,7 @@ def parse_frame(text: str) -> Frame:
     """
     fields = text.split(" ", 5)
     if len(fields) != 6:
-        raise FrameUsageError(f"a frame has six fields, not {len(fields)}: {text!r}")
+        raise FrameUsageError(f"a frame has six fields, not {len(fields)}: {text!r:.60}")
     request, stream, stream_flags, type_name, flags, payload = fields
     type = _TYPES[type_name] if type_name in _TYPES else _number(type_name)
     if type not in FLAG_NAMES:

@@ -116,7 +116,8 @@ class Reactor(ABC):
 
     def open_stream(self, encoding: str = IDENTITY) -> OutputStream:
         """
-        A new stream of ours.
+        A new stream of ours. A stream stays open: each id is given once, 128 of them or, on a
+        server, 127.
 
         :param encoding: one that the peer takes.
         :raises FrameUsageError: there is no such encoding; all ids are used; or, over a link, the

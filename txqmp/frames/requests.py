@@ -12,13 +12,15 @@ from txqmp.frames.sources import FrameSource
 
 class RequestIds:
     """
-    Hands out request ids: each is the one before and ``step``, from ``first`` again after 65,535.
+    Hands out request ids: each is the one before and ``step``. After 65,535 they begin again with
+    the lowest that ``first`` and ``step`` lead to: 1 where they are odd, 0 where they are even.
 
-    :param first: 1 for a client, 0 for a server.
+    :param first: odd for a client, even for a server.
     """
 
     def __init__(self, first: int = 1, step: int = 2) -> None:
-        self._first = self._next = first
+        self._next = first
+        self._lowest = first % step
         self._step = step
 
     def allocate(self, *used: Container[int]) -> int:
@@ -33,7 +35,7 @@ class RequestIds:
             request_id = self._next
             self._next += self._step
             if self._next > 0xFFFF:
-                self._next = self._first
+                self._next = self._lowest
             for each in used:
                 if request_id in each:
                     break

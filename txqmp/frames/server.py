@@ -84,8 +84,9 @@ class ServerReactor(Answers):
         """
         The client sends nothing more.
 
-        What is active can still be answered, and is sent as soon as it is. Over a link, though, no
-        more credit comes, so a response that waits for some waits for ever.
+        What is active can still be answered, and is sent as soon as it is; a farewell goes after
+        that, as a client takes nothing after it. Over a link, though, no more credit comes, so a
+        response that waits for some waits for ever.
 
         :returns: the answers that were deferred; then a :class:`~txqmp.frames.actions.Failed` if a
             frame was cut short, and one for each request that came in part.

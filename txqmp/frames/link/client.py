@@ -6,8 +6,23 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from txqmp.frames.actions import Action, GoingAway, LinkOpened, Pong, RequestFailed, SendFrames
-from txqmp.frames.codec import BYTES_RESPONSE, COMMAND_NAME, ERROR_RESPONSE, NAME_EOS, Frame
+from txqmp.frames.actions import (
+    Action,
+    GoingAway,
+    LinkOpened,
+    Pong,
+    RequestFailed,
+    SendFrames,
+    TextOutput,
+)
+from txqmp.frames.codec import (
+    BYTES_RESPONSE,
+    COMMAND_NAME,
+    ERROR_RESPONSE,
+    NAME_EOS,
+    TEXT_OUTPUT,
+    Frame,
+)
 from txqmp.frames.commands import Part, check_end, check_error
 from txqmp.frames.credit import Grant
 from txqmp.frames.errors import FrameLimitError, FrameUsageError
@@ -32,6 +47,7 @@ from txqmp.frames.link.words import (
     one_line,
 )
 from txqmp.frames.sources import FrameSource
+from txqmp.frames.text import decode_text
 
 
 class LinkOwner(Protocol):
@@ -207,6 +223,9 @@ class ClientLink:
             self.closed = ""
             message = payload.decode("utf-8", "replace")
             return [RequestFailed(frame.request_id, message, may_have_run=False)]
+        if frame.type == TEXT_OUTPUT and payload and not self.is_open:
+            # A server without links may say something to people before it refuses.
+            return [TextOutput(frame.request_id, decode_text(payload, frame.request_id))]
         if frame.type != BYTES_RESPONSE or check_end(frame.flags, "link", frame.request_id):
             raise malformed(payload)
         if not payload:
