@@ -38,6 +38,7 @@ class ListenSource(Service):
     :raises ValueError: ``where`` is no endpoint, or ``allowed`` was given and it is no UNIX socket.
 
     :ivar refused: how many sessions were refused.
+    :ivar listening: whether it listens.
     """
 
     _log = Logger()
@@ -47,6 +48,7 @@ class ListenSource(Service):
         self._fleet = fleet
         self._where = shown(str(where))
         self.refused = 0
+        self.listening = False
         self._place: str | None = None
         self._port: Deferred[IListeningPort | None] | None = None
         self._introductions: dict[QMPProtocol, Introduction] = {}
@@ -88,6 +90,7 @@ class ListenSource(Service):
         if port is None:  # a failure that came later than at once
             self._log.failure("cannot listen on {where}", problems[0], where=self._where)
             return None
+        self.listening = True
         self._log.info("listening on {where}", where=self._where)
         address = port.getHost()
         if isinstance(address, UNIXAddress) and address.name:
@@ -107,7 +110,13 @@ class ListenSource(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    def drop(self, reason: str) -> Deferred[None]:
+        """Listen no more; the sessions end, and each VM's record says how."""
+        self._log.info("{where}: {reason}", where=self._where, reason=reason)
+        return maybeDeferred(self.disownServiceParent)
+
     async def _stop(self) -> None:
+        self.listening = False
         listening, self._port = self._port, None
         if listening is not None:
             port = await listening

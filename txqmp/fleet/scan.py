@@ -8,7 +8,7 @@ import os
 import stat
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -69,6 +69,13 @@ class GlobSource(MultiService):
         if loop is not None:
             loop.stop()
         stopped: Deferred[object] = super().stopService()
+        return stopped
+
+    def drop(self, reason: str) -> Deferred[object]:
+        """Watch none of them any more."""
+        stopped: Deferred[object] = maybeDeferred(self.disownServiceParent)
+        for path, source in list(self._found.items()):
+            self._drop(path, source, reason)
         return stopped
 
     def _rescan(self) -> None:

@@ -79,6 +79,7 @@ class ControlService(Service):
 
     :param directory: the state directory.
     :param spool: what the commands change.
+    :param wake: called with the name of a sink that has something to do.
     :param sinks: asked how the sinks stand.
     :raises ValueError: the path of the socket is longer than the kernel takes.
 
@@ -93,12 +94,14 @@ class ControlService(Service):
         directory: str,
         spool: Controlled,
         *,
+        wake: Callable[[str], object] = lambda sink: None,
         sinks: Callable[[], Sequence[SinkStatus]] = tuple,
     ) -> None:
         self.refused = 0
         self.path = control_socket(directory)
         self._reactor = reactor
         self._spool = spool
+        self._wake = wake
         self._sinks = sinks
         # No lock file: it would outlive a daemon that is killed, and name what may by then be the
         # number of any other process.
@@ -158,7 +161,11 @@ class ControlService(Service):
         self, call: Call, sink: str, numbers: list[int] | None = None
     ) -> Deferred[dict[str, int]]:
         """Have dead letters tried again."""
-        return _counted(self._spool.retry_dead(sink, numbers))
+        return _counted(self._spool.retry_dead(sink, numbers).addCallback(self._woken, sink))
+
+    def _woken(self, count: int, sink: str) -> int:
+        self._wake(sink)
+        return count
 
     def drop_dead(
         self, call: Call, sink: str, numbers: list[int] | None = None

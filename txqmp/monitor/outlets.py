@@ -27,6 +27,7 @@ class Outlet:
 
     sink: Sink
     kind: str
+    envelope: Envelope
     pump: Pump
     forget: Callable[[], None]
 
@@ -37,7 +38,10 @@ class Outlets:
     before goes on where that was.
 
     :param observer: is told what the pumps do.
+    :param envelope: makes the events that tell of lost ones.
     :param gone: called with an outlet whose receiver wants no more.
+
+    :ivar envelope: may be replaced.
     """
 
     _log = Logger()
@@ -53,7 +57,7 @@ class Outlets:
     ) -> None:
         self._reactor = reactor
         self._spool = spool
-        self._envelope = envelope
+        self.envelope = envelope
         self._observer = observer
         self._tell_gone = gone
         self._outlets: dict[str, Outlet] = {}
@@ -77,7 +81,11 @@ class Outlets:
         its files anew.
         """
         wanted = {sink.name: sink for sink in sinks}
-        kept = [each for each in self if wanted.get(each.sink.name) == each.sink]
+        kept = [
+            each
+            for each in self
+            if wanted.get(each.sink.name) == each.sink and each.envelope == self.envelope
+        ]
         for outlet in kept:
             outlet.pump.reopen()
             del wanted[outlet.sink.name]
@@ -123,7 +131,7 @@ class Outlets:
             self._spool,
             sink.name,
             make_delivery(self._reactor, sink.settings),
-            self._envelope,
+            self.envelope,
             wanted=sink.filter,
             max_age=sink.max_age,
             begin=sink.start,
@@ -131,7 +139,7 @@ class Outlets:
             gone=lambda: self._tell_gone(outlet),
         )
         forget = self._spool.watch_rewinds(sink.name, pump.rewind)
-        outlet = Outlet(sink, kind_of(sink.settings), pump, forget)
+        outlet = Outlet(sink, kind_of(sink.settings), self.envelope, pump, forget)
         return outlet
 
 

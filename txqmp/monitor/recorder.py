@@ -50,6 +50,7 @@ class Recorder:
         and their last number, and why; it is to make a record of that.
     :param observer: is told what happens.
 
+    :ivar envelope: may be replaced.
     :ivar refused: how many records were lost.
     """
 
@@ -65,7 +66,7 @@ class Recorder:
     ) -> None:
         self.refused = 0
         self._spool = spool
-        self._envelope = envelope
+        self.envelope = envelope
         self._tell_lost = tell_lost
         self._observer = observer
         self._holes: dict[str, _Hole] = {}
@@ -78,9 +79,9 @@ class Recorder:
             self._observe(record)
         item = Item(
             record.vm,
-            self._envelope.type_of(record),
+            self.envelope.type_of(record),
             record.received,
-            self._envelope.draft(record),
+            self.envelope.draft(record),
             record.session,
             record.seq,
         )

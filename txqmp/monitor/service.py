@@ -18,7 +18,7 @@ from twisted.python.usage import Options as UsageOptions
 
 from txqmp.errors import QMPError
 from txqmp.fleet import Fleet, Past, Record
-from txqmp.monitor.config import Config, ConfigError, differences
+from txqmp.monitor.config import Config, ConfigError, reload
 from txqmp.monitor.control import ControlService, version
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.ending import end_process_with
@@ -44,7 +44,7 @@ def makeService(options: Options, reactor: Any = None) -> MonitorService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    service = MonitorService(reactor, options.config, load=options.load)
+    service = MonitorService(reactor, options.config, config_file=options.config_file)
     if options.config.stdout:
         service.log_observer = _keep_log_off_stdout(options.parent)
     if options.parent is not None:
@@ -62,8 +62,8 @@ class MonitorService(MultiService):
     stops the reactor.
 
     :param config: what to do.
-    :param load: loads the configuration anew (SIGHUP); ``None`` where there is nothing to load. It
-        raises a :class:`~txqmp.monitor.config.ConfigError`.
+    :param config_file: where that is from, to be loaded anew (SIGHUP); ``None`` where there is
+        nothing to load.
 
     :ivar config: what is done.
     :ivar fleet: what it watches.
@@ -79,15 +79,13 @@ class MonitorService(MultiService):
     _log = Logger()
     log_observer: ILogObserver | None = None
 
-    def __init__(
-        self, reactor: Any, config: Config, *, load: Callable[[], Config] | None = None
-    ) -> None:
+    def __init__(self, reactor: Any, config: Config, *, config_file: str | None = None) -> None:
         super().__init__()
         self.config = config
         self.exit_code = 0
         self.failed: Callable[[int], object] = lambda code: None
         self._reactor = reactor
-        self._load = load
+        self._config_file = config_file
         self._hangup: Callable[[], object] | None = None
         self._reloading = DeferredLock()
         self._notifier = Notifier()
@@ -206,7 +204,11 @@ class MonitorService(MultiService):
         if not self.running:
             return
         control = ControlService(
-            self._reactor, self._directory, self.spool, self.outlets.wake, sinks=self._sinks
+            self._reactor,
+            self._directory,
+            self.spool,
+            wake=self.outlets.wake,
+            sinks=self._sinks,
         )
         try:
             control.setServiceParent(self)
@@ -219,7 +221,7 @@ class MonitorService(MultiService):
     def _not_opened(self, failure: Failure) -> None:
         if failure.check(SpoolClosedError):
             return  # it was stopped at once
-        self._spool_failed(failure.value)
+        self._spool_failed(failure.value or RuntimeError("the spool was not opened"))
 
     def _spool_failed(self, problem: BaseException) -> None:
         """Nothing can be kept any more: whoever started us is to see that, and start us anew."""
@@ -245,7 +247,7 @@ class MonitorService(MultiService):
         if config.http is None:
             return
         # Not above: it takes its time to import, and is for those who want it.
-        from txqmp.monitor.web import WebService
+        from txqmp.monitor.web.service import WebService
 
         self._web = WebService(
             self._reactor,
@@ -272,10 +274,12 @@ class MonitorService(MultiService):
             return
         self._notifier.reloading()
         try:
-            config = self.config if self._load is None else self._load()
+            config = self.config
+            if self._config_file is not None:
+                config = reload(self._config_file, config)
         except ConfigError as error:
             for problem in error.problems:
-                self._log.error("{problem}", problem=problem)
+                self._log.error("{file}: {problem}", file=error.where, problem=problem)
             self._log.error("the configuration stays as it was")
             self.status.config = attrs.evolve(self.status.config, successful=False)
             self.outlets.reopen()
@@ -284,11 +288,9 @@ class MonitorService(MultiService):
         self._notifier.ready(self._summary())
 
     async def _change_to(self, config: Config) -> None:
-        changes = differences(self.config, config)
-        for setting in changes.fixed:
-            self._log.warn(
-                "{setting} stays as it was until the daemon is started anew", setting=setting
-            )
+        envelope = config.envelope()
+        if envelope != self.config.envelope():
+            self.recorder.envelope = self.outlets.envelope = envelope
         await self.outlets.exchange(config.sinks)
         await self.sources.exchange(config.sources)
         if config.http != self.config.http:

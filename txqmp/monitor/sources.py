@@ -65,7 +65,9 @@ class Sources:
     def _make(self, source: Source) -> Service:
         match source:
             case Dial():
-                return DialSource(self._fleet, source.where, source.name)
+                if source.named:
+                    return DialSource(self._fleet, source.where, source.name)
+                return DialSource(self._fleet, source.where, called=source.name)
             case Glob():
                 return GlobSource(self._fleet, *source.patterns, rescan=source.rescan)
             case Listen():

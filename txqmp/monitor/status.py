@@ -1,4 +1,4 @@
-"""How the daemon stands, for the HTTP face, the metrics and the commands: :class:`MonitorStatus`."""
+"""How the daemon stands, for who looks at it: :class:`MonitorStatus`."""
 
 from __future__ import annotations
 

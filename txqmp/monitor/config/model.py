@@ -11,6 +11,7 @@ from typing import TypeAlias
 import attrs
 from attrs import validators
 
+from txqmp.fleet.peers import Peers
 from txqmp.fleet.scan import RESCAN
 from txqmp.monitor.envelope import OWN_TYPES, QEMU_TYPES, Envelope
 from txqmp.monitor.sinks.amqp.settings import AMQPSettings
@@ -48,10 +49,13 @@ class Dial:
 
     :ivar where: the place, as for :func:`txqmp.connect`.
     :ivar name: what to call the VM.
+    :ivar named: whether that was chosen: then it is who the VM is. A name that was made of the
+        place's is not (:mod:`txqmp.fleet.naming`).
     """
 
     where: str
     name: str
+    named: bool = True
 
 
 Endpoint = Dial
@@ -70,25 +74,6 @@ class Glob:
 
     patterns: tuple[str, ...]
     rescan: float = RESCAN
-
-
-@attrs.frozen(kw_only=True)
-class Peers:
-    """
-    Who may connect to a UNIX socket, by what the kernel says of the process at the other end
-    (``SO_PEERCRED``): its user or its group must be among these.
-
-    :ivar uids: numbers of users.
-    :ivar gids: numbers of groups. Of a process's groups it is the one that it runs with that
-        counts, not those that its user is a member of besides.
-    """
-
-    uids: frozenset[int] = frozenset()
-    gids: frozenset[int] = frozenset()
-
-    def allows(self, uid: int, gid: int) -> bool:
-        """Whether a process with this user and this group may connect."""
-        return uid in self.uids or gid in self.gids
 
 
 @attrs.frozen(kw_only=True)

@@ -44,7 +44,7 @@ def dial(where: str, name: str = "") -> Dial:
     place = client_endpoint(None, where)
     if isinstance(place, UNIXClient):
         _check_socket(place.path)
-    return Dial(where=where, name=name or name_of(where, place))
+    return Dial(where=where, name=name or name_of(where, place), named=bool(name))
 
 
 def is_vm_name(name: str) -> bool:

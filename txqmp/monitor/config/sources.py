@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from txqmp.fleet.peers import Peers
 from txqmp.monitor.config import places
-from txqmp.monitor.config.model import HTTP, Glob, Listen, Peers, Source
+from txqmp.monitor.config.model import HTTP, Glob, Listen, Source
 from txqmp.monitor.config.table import (
     At,
     Key,
@@ -70,10 +71,9 @@ def _number(lookup: Callable[[str], int], what: str) -> Callable[[Any, At], int]
 
 
 def _peers(**found: Any) -> Peers:
-    peers = Peers(**{name: frozenset(numbers) for name, numbers in found.items()})
-    if not (peers.uids or peers.gids):
+    if not any(found.values()):
         raise ValueError('nobody could connect: give "users" or "groups"')
-    return peers
+    return Peers(**{name: frozenset(numbers) for name, numbers in found.items()})
 
 
 _USER = _number(lambda name: pwd.getpwnam(name).pw_uid, "user")
