@@ -7,9 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from twisted.internet.task import Clock
 
-from txqmp.monitor.sinks.jsonl import AppendedFile, jsonl_sink
+from txqmp.monitor.sinks.jsonl import AppendedFile
 from txqmp.monitor.sinks.lines import WriteError
 
 
@@ -56,8 +55,3 @@ def test_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "missing").mkdir()
     target.write([b"one"])
     target.close()
-
-
-def test_sink(tmp_path: Path) -> None:
-    sink = jsonl_sink(Clock(), str(tmp_path / "out.jsonl"))
-    assert sink.name == f"jsonl {tmp_path}/out.jsonl"

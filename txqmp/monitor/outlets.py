@@ -141,5 +141,3 @@ class Outlets:
         forget = self._spool.watch_rewinds(sink.name, pump.rewind)
         outlet = Outlet(sink, kind_of(sink.settings), self.envelope, pump, forget)
         return outlet
-
-

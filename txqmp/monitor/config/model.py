@@ -22,8 +22,8 @@ from txqmp.monitor.sinks.settings import (
     StdoutSettings,
     SyslogSettings,
     WebhookSettings,
+    shown,
 )
-from txqmp.monitor.sinks.webhook import shown
 from txqmp.monitor.spool.cursors import Start
 from txqmp.monitor.spool.filter import EVERYTHING, Filter
 from txqmp.monitor.spool.limits import DEFAULT_LIMITS, SpoolLimits

@@ -1,12 +1,7 @@
 """
-Where records go: one module for each kind of sink, behind one interface (:class:`Sink`).
+Where events are delivered to: for each kind of sink what is chosen about it (:mod:`.settings`) and
+what delivers to it, behind one interface (:class:`~txqmp.monitor.sinks.delivery.Delivery`).
 
-A sink takes each record at once and never waits: what it cannot pass on yet is in its own bounded
-queue (:mod:`~txqmp.monitor.sinks.queue`). So a sink that is slow, fails or hangs is nobody else's
-trouble.
+None has a queue, or tries again: the events are in the spool, and what becomes of those that are
+not taken is decided by a :class:`~txqmp.monitor.pump.Pump`.
 """
-
-from txqmp.monitor.sinks.base import Counters, Sink
-
-
-__all__ = ["Counters", "Sink"]

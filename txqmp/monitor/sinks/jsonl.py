@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from txqmp.monitor.sinks.lines import EventLines, LineSink, LineWriter, WriteError, write_all
+from txqmp.monitor.sinks.lines import EventLines, LineWriter, WriteError, write_all
 from txqmp.monitor.sinks.settings import JSONLSettings
 from txqmp.monitor.sinks.threaded import ThreadedDelivery
 from txqmp.monitor.sinks.worker import Worker
@@ -224,8 +224,3 @@ def jsonl_delivery(reactor: Any, settings: JSONLSettings) -> ThreadedDelivery:
     receiver = EventLines(AppendedFile(settings.path))
     name = f"jsonl {settings.path}"
     return ThreadedDelivery(name, BATCH, receiver, Worker(reactor, "jsonl"), reactor)
-
-
-def jsonl_sink(reactor: Any, path: str) -> LineSink:
-    """The sink that appends to a file."""
-    return LineSink(f"jsonl {path}", reactor, Worker(reactor, "jsonl"), AppendedFile(path))

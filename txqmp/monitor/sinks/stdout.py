@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from txqmp.monitor.sinks.lines import EventLines, LineSink, LineWriter
+from txqmp.monitor.sinks.lines import EventLines, LineWriter
 from txqmp.monitor.sinks.settings import StdoutSettings
 from txqmp.monitor.sinks.threaded import ThreadedDelivery
 from txqmp.monitor.sinks.worker import Worker
@@ -58,12 +58,3 @@ def stdout_delivery(
     """
     receiver = EventLines(Descriptor(descriptor), _GONE)
     return ThreadedDelivery("stdout", BATCH, receiver, Worker(reactor, "stdout"), reactor)
-
-
-def stdout_sink(reactor: Any, closed: Callable[[], object]) -> LineSink:
-    """
-    The sink that prints.
-
-    :param closed: called when nobody reads any more (``qmp-monitor … | head -1``).
-    """
-    return LineSink("stdout", reactor, Worker(reactor, "stdout"), Descriptor(), closed=closed)

@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.monitor.sinks.base import GRACE
 from txqmp.monitor.sinks.worker import Runner, Worker
 from txqmp.monitor.spool import cursors, dead
 from txqmp.monitor.spool.commits import GroupCommit
@@ -30,6 +29,9 @@ from txqmp.monitor.spool.vms import LastHeard, tidy
 
 
 _T = TypeVar("_T")
+
+GRACE = 5.0
+"""How long the disk is waited for when a spool is closed, in seconds."""
 
 
 class _Phase(enum.Enum):

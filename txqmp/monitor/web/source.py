@@ -26,7 +26,7 @@ class FeedEvent:
     One thing that happened.
 
     :ivar position: its place in the feed; each is greater than the one before.
-    :ivar data: a JSON object: a CloudEvent or a plain record (:mod:`txqmp.monitor.records`).
+    :ivar data: a JSON object, the CloudEvent.
     """
 
     position: int

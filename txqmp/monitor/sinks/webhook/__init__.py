@@ -14,35 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from txqmp.monitor.sinks.settings import WebhookMode, WebhookSettings
-from txqmp.monitor.sinks.webhook.first import (
-    DEADLINE,
-    MAX_BODY,
-    MAX_RETRY_AFTER,
-    REJECTED,
-    RETRY,
-    WebhookSink,
-    shown,
-    webhook_sink,
-)
 
 
 if TYPE_CHECKING:
     from txqmp.monitor.sinks.webhook.delivery import WebhookDelivery
 
 
-__all__ = [
-    "WebhookMode",
-    "WebhookSettings",
-    "webhook_delivery",
-    "DEADLINE",
-    "MAX_BODY",
-    "MAX_RETRY_AFTER",
-    "REJECTED",
-    "RETRY",
-    "WebhookSink",
-    "shown",
-    "webhook_sink",
-]
+__all__ = ["WebhookMode", "WebhookSettings", "webhook_delivery"]
 
 
 def webhook_delivery(reactor: Any, settings: WebhookSettings) -> WebhookDelivery:
