@@ -94,9 +94,7 @@ def test_one_at_a_time(world: World) -> None:
 
 
 @pytest.mark.parametrize("problem", [None, UnavailableError("no"), ZeroDivisionError("oh")])
-def test_given_up(
-    world: World, logged_errors: LoggedErrors, problem: Exception | None
-) -> None:
+def test_given_up(world: World, logged_errors: LoggedErrors, problem: Exception | None) -> None:
     """What runs in a thread runs on, and nothing piles up behind it."""
     world.turns.hold()
     world.receiver.problem = problem
