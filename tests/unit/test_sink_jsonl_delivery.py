@@ -321,13 +321,9 @@ def test_a_fifo(path: Path, target: AppendedFile) -> None:
         assert refused(target, event(0)).errno == errno.EPIPE
 
 
-@pytest.mark.parametrize("place", ["/dev/null", "/dev/tty"])
-def test_a_device(tmp_path: Path, place: str) -> None:
-    target = AppendedFile(place)
-    try:
-        write(target, event(0))
-    except WriteError as problem:
-        assert problem.errno == errno.ENXIO  # there is no terminal
+def test_a_device() -> None:
+    target = AppendedFile("/dev/null")
+    write(target, event(0))
     target.close()
 
 
