@@ -9,8 +9,9 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from support.amqp import VM, WHEN, data, event, events
+from support.amqp import data
 from support.deferreds import failure, pending
+from support.outgoing import VM, WHEN, event, events
 from support.rabbitmq import (
     WRITER,
     MakeQueue,

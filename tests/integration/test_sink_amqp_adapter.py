@@ -13,7 +13,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from support.amqp import VM, data, event
+from support.amqp import data
+from support.outgoing import VM, event
 from support.rabbitmq import CLOSED_VHOST, PASSWORD, USER, MakeQueue, MakeSink, RabbitMQ
 from support.waiting import within
 from txqmp.monitor.sinks.amqp import AMQPSettings, publisher

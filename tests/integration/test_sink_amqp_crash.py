@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from support.amqp import events
+from support.outgoing import events
 from support.rabbitmq import MakeQueue, MakeSink, RabbitMQ
 from support.waiting import until, within
 from txqmp.monitor.sinks.amqp.delivery import AMQPDelivery

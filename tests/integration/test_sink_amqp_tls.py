@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from support.amqp import events
 from support.certificates import Authority
+from support.outgoing import events
 from support.rabbitmq import PASSWORD, USER, MakeQueue, MakeSink, RabbitMQ
 from support.waiting import within
 from txqmp.monitor.sinks.amqp import AMQPTLS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,41 +14,12 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txqmp.monitor.cloudevents import CloudEvent
 from txqmp.monitor.sinks.amqp import AMQPSettings
-from txqmp.monitor.sinks.delivery import OutgoingEvent
-
-
-VM = "4c4c4544-0042-3510-8052-b4c04f4d3532"
-WHEN = dt.datetime(2026, 11, 21, 1, 20, 0, 123456, tzinfo=dt.timezone.utc)
-
-
-def event(number: int, name: str = "STOP", *, vm: str = VM, data: bytes = b"{}") -> OutgoingEvent:
-    """Event number so-and-so of the VM with this UUID."""
-    when = WHEN + dt.timedelta(milliseconds=number)
-    event = CloudEvent(
-        id=f"8f3c1d2a9b7e4c60-{number:020}",
-        source="qmp://node7.example/vm",
-        type=f"org.qemu.qmp.{name}",
-        subject="vm1",
-        time=when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        recordedtime="2026-11-21T01:20:00.125001Z",
-        partitionkey=vm,
-        vmsession="0000000001",
-        vmsequence="00000000000000000004",
-        data=data,
-    )
-    return OutgoingEvent(id=event.id, type=event.type, vm="vm1", text=event.structured())
 
 
 def data(text: bytes) -> bytes:
     """The data of an event that says this."""
     return b'{"text":"%b"}' % text
-
-
-def events(count: int, *, start: int = 0) -> list[OutgoingEvent]:
-    """So many events in a row."""
-    return [event(number) for number in range(start, start + count)]
 
 
 def settings(**changes: Any) -> AMQPSettings:

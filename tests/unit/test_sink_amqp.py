@@ -15,9 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
 
-from support.amqp import BrokerEnd, FakeBroker, data, event, events, returned, settings
+from support.amqp import BrokerEnd, FakeBroker, data, returned, settings
 from support.deferreds import failure, pending, success
 from support.leaks import LoggedErrors
+from support.outgoing import event, events
 from txqmp.monitor.sinks.amqp.connection import CLOSING
 from txqmp.monitor.sinks.amqp.delivery import AMQPDelivery
 from txqmp.monitor.sinks.delivery import (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
 
-from support.amqp import VM, event
+from support.outgoing import VM, event
 from txqmp.monitor.cloudevents import clean
 from txqmp.monitor.sinks.amqp.message import CONTENT_TYPE, MAX_KEY, properties, routing_key
 
