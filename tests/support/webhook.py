@@ -1,4 +1,9 @@
-"""A real receiver of posts on loopback, which answers as it is told."""
+"""A real receiver of posts on loopback, which answers as it is told.
+
+A test module takes the fixtures by ``pytest_plugins``.
+
+PYTEST_DONT_REWRITE: test modules import types from here before pytest sees that it is a plugin.
+"""
 
 from __future__ import annotations
 
