@@ -1,4 +1,9 @@
-"""A real receiver of posts on loopback, which answers as it is told."""
+"""A real receiver of posts on loopback, which answers as it is told.
+
+A test module takes the fixtures by ``pytest_plugins``.
+
+PYTEST_DONT_REWRITE: test modules import types from here before pytest sees that it is a plugin.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +123,7 @@ class _Doors(WrappingFactory):
 class Receiver:
     """A server on a loopback port, and what it got."""
 
-    def __init__(self, *, tls: Any = None, interface: str = "127.0.0.1") -> None:
+    def __init__(self, *, tls: Any = None, interface: str = "127.0.0.1", port: int = 0) -> None:
         from twisted.internet import reactor
 
         self.posts = Posts()
@@ -129,9 +134,9 @@ class Receiver:
         site.log = lambda request: None  # type: ignore[method-assign]
         self._doors = doors = _Doors(site)
         if tls is None:
-            self._port = self._reactor.listenTCP(0, doors, interface=interface)
+            self._port = self._reactor.listenTCP(port, doors, interface=interface)
         else:
-            self._port = self._reactor.listenSSL(0, doors, tls, interface=interface)
+            self._port = self._reactor.listenSSL(port, doors, tls, interface=interface)
         self.number: int = self._port.getHost().port
 
     @property

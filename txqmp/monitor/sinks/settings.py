@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -185,11 +185,11 @@ def _check_url(url: str) -> None:
         raise ValueError("a URL with a user or a password in it is not taken: use authorization")
     if _URL.fullmatch(url) is None:
         raise ValueError("this is no URL in ASCII, such as https://ops.example/qmp")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         valid = parts.port is None or parts.port > 0
         if authority.startswith("["):
-            ip_address(str(parts.hostname))
+            IPv6Address(str(parts.hostname))
     except ValueError:
         valid = False
     if not valid:

@@ -28,7 +28,6 @@ MAX_QUOTE = 200
 
 _MAX_DATE = 100
 _SECONDS = re.compile(r"[0-9]+")
-_UNPRINTABLE = re.compile(r"\s+|[^\x21-\x7e\u00a1-\uffff]")
 
 
 class Verdict(enum.Enum):
@@ -120,7 +119,8 @@ def quoted(body: bytes, secrets: Sequence[str]) -> str:
 
 def printable(text: str) -> str:
     """A text on one line, with ``?`` in the place of what a terminal may not show as it is."""
-    return _UNPRINTABLE.sub(lambda found: " " if found[0].isspace() else "?", text).strip()
+    line = " ".join(text.split())
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class Body(Protocol):

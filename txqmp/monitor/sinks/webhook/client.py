@@ -30,15 +30,18 @@ def client(reactor: Any, endpoint: Any, pool: HTTPConnectionPool) -> HTTPClient:
 
 
 class _EncodedURL(EncodedURL):
-    """A URL that treq need not encode once more at each post, which takes its time."""
+    """
+    A URL that is sent as it is. treq would encode it at each post, which takes its time, and fails
+    on an IPv6 address.
+    """
 
     def to_uri(self) -> _EncodedURL:
         return self
 
 
 def encoded(url: str) -> EncodedURL:
-    """A URL for treq."""
-    return _EncodedURL.from_text(EncodedURL.from_text(url).to_uri().to_text())
+    """A URL for treq: one that is in ASCII."""
+    return _EncodedURL.from_text(url)
 
 
 @implementer(IAgent)
