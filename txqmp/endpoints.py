@@ -153,9 +153,9 @@ def server_endpoint(
         raise ValueError(f"{where!r} is no endpoint: no such socket was passed to us") from error
     except Exception as error:  # whatever the parser of this kind of endpoint raises
         raise ValueError(f"{where!r} is no endpoint: {error}") from error
-    adopted = isinstance(endpoint, AdoptedStreamServerEndpoint)
-    if adopted and endpoint.addressFamily == socket.AF_UNIX:
-        return InheritedServer(reactor, endpoint.fileno)
+    inherited: Any = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+    if inherited is not None and inherited.addressFamily == socket.AF_UNIX:
+        return InheritedServer(reactor, inherited.fileno)
     return endpoint
 
 
