@@ -153,10 +153,9 @@ def server_endpoint(
         raise ValueError(f"{where!r} is no endpoint: no such socket was passed to us") from error
     except Exception as error:  # whatever the parser of this kind of endpoint raises
         raise ValueError(f"{where!r} is no endpoint: {error}") from error
-    if isinstance(endpoint, AdoptedStreamServerEndpoint):
-        adopted: Any = endpoint
-        if adopted.addressFamily == socket.AF_UNIX:
-            return InheritedServer(reactor, adopted.fileno)
+    inherited: Any = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+    if inherited is not None and inherited.addressFamily == socket.AF_UNIX:
+        return InheritedServer(reactor, inherited.fileno)
     return endpoint
 
 

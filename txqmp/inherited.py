@@ -57,7 +57,7 @@ class InheritedServer:
         :raises ConnectError: (by the Deferred) the descriptor is no UNIX socket that listens.
         """
         try:
-            duplicate = socket.socket(fileno=os.dup(self._descriptor))
+            duplicate = _duplicate(self._descriptor)
         except (OSError, OverflowError) as problem:
             return fail(ConnectError(f"descriptor {self._descriptor}: {problem}"))
         listens = duplicate.family == socket.AF_UNIX and duplicate.type == socket.SOCK_STREAM
@@ -69,6 +69,15 @@ class InheritedServer:
         port = InheritedPort(self._reactor, duplicate, protocolFactory)
         port.startListening()
         return succeed(port)
+
+
+def _duplicate(descriptor: int) -> socket.socket:
+    number = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=number)
+    except OSError:
+        os.close(number)
+        raise
 
 
 @implementer(IListeningPort, IReadDescriptor)

@@ -359,3 +359,18 @@ def test_cannot_listen_after_a_while(clock: Clock, logged_errors: LoggedErrors) 
 def test_no_endpoint(clock: Clock) -> None:
     with pytest.raises(ValueError, match="no endpoint"):
         ListenSource(Fleet(clock, print), "nothing:here")
+
+
+def test_a_place_that_cannot_be_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    """As when somebody has deleted the socket: the sessions end all the same."""
+    world.dial(world.vm("web"))
+    with monkeypatch.context() as patch:
+        patch.setattr(world.listener, "stopListening", lambda: fail(FileNotFoundError("gone")))
+        stopped = world.source.stopService()
+        world.pump()
+        success(stopped)
+    assert len(logged_errors.flush(FileNotFoundError)) == 1
+    assert world.told("web")[-1] == "disconnected"
+    world.source.startService()

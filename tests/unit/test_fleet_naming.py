@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from txqmp import client_endpoint
 from txqmp.fleet.naming import NIL_UUID, clean, identify, name_in_glob, name_of, peer_of
+from txqmp.fleet.peers import Credentials
 
 
 UUID = "4c4c4544-0042-3510-8051-b4c04f4d4e31"
@@ -55,6 +56,7 @@ def test_name_of_an_endpoint_object() -> None:
         ("/run/*/[ab]*.qmp", "/run/x/b1.qmp", "x/b1"),
         ("/run/qmp/*", "/run/qmp/vm1", "vm1"),
         ("/run/qmp/vm1.sock", "/run/qmp/vm1.sock", "vm1"),
+        ("/run/qmp/*.sock", "/run/qmp/vm\udcff.sock", r"vm\udcff"),
     ],
 )
 def test_name_in_glob(pattern: str, path: str, name: str) -> None:
@@ -74,6 +76,30 @@ def test_name_in_glob(pattern: str, path: str, name: str) -> None:
 )
 def test_clean(name: str, cleaned: str) -> None:
     assert clean(name) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("results", "options", "key", "uuid", "exclusive"),
+    [
+        # What the configuration says comes first, and a UUID is one VM's all the same.
+        ({"query-uuid": {"UUID": UUID}}, {"configured": "a"}, "configured a", UUID, f"uuid {UUID}"),
+        ({"query-name": {"name": "web"}}, {"configured": "a"}, "configured a", None, None),
+        ({"query-uuid": {"UUID": UUID.upper()}}, {}, f"uuid {UUID}", UUID, f"uuid {UUID}"),
+        ({"query-name": {"name": "web"}}, {}, "name web", None, "name web"),
+        ({}, {}, "socket x", None, None),
+        # What was known counts where there is no answer, and not where there is another one.
+        ({}, {"known": UUID}, f"uuid {UUID}", UUID, f"uuid {UUID}"),
+        ({"query-uuid": {"UUID": NIL_UUID}}, {"known": UUID}, "socket x", None, None),
+        # No UUID that a hostile one could be known by.
+        ({"query-uuid": {"UUID": "name web"}}, {}, "socket x", None, None),
+        ({"query-uuid": {"UUID": UUID + "\n"}}, {}, "socket x", None, None),
+    ],
+)
+def test_who_it_is(
+    results: Any, options: Any, key: str, uuid: str | None, exclusive: str | None
+) -> None:
+    identity = identify(results, "socket x", **options)
+    assert (identity.key, identity.uuid, identity.exclusive) == (key, uuid, exclusive)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +138,14 @@ def test_peer_on_a_unix_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert peer_of(SocketTransport(ours)) == f"pid {os.getpid()}"
+
+
+def test_peer_in_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them have the number 0."""
+    monkeypatch.setattr("txqmp.fleet.naming.credentials", lambda _: Credentials(0, 0, 0))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert peer_of(SocketTransport(ours)) == f"socket {os.fstat(ours.fileno()).st_ino}"
 
 
 def test_peer_on_tcp() -> None:

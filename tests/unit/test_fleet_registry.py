@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from support.leaks import LoggedErrors
-from txqmp.errors import ConnectError
-from txqmp.fleet import Fleet, NameTakenError, Record, TooManyVMsError
+from txqmp.errors import ConnectError, StateError
+from txqmp.fleet import Fleet, NameTakenError, Past, Record, TooManyVMsError
 
 
 @pytest.fixture
@@ -94,3 +94,42 @@ def test_factories_only_watch(fleet: Fleet) -> None:
     factory = fleet.make_factory("a")
     assert factory.settings.oob is False
     assert factory.settings.timeouts.greeting == 5.0
+
+
+# What is remembered from before
+
+
+def test_numbers_go_on(fleet: Fleet, records: list[Record]) -> None:
+    early = fleet.claim("early")
+    fleet.restore({"early": Past(3, 30, 5.0), "late": Past(4, 40, 6.0), "never": Past(5, 50, 7.0)})
+    late, other = fleet.claim("late"), fleet.claim("other")
+    for vm in (early, late, other):
+        vm.dropped(1, "why")
+    assert [(each.vm, each.session, each.seq) for each in records] == [
+        ("early", 3, 31),
+        ("late", 4, 41),
+        ("other", 0, 1),
+    ]
+    assert [vm.name for vm in fleet.vms] == ["early", "late", "other"]
+    # It is remembered once.
+    fleet.release(late)
+    fleet.claim("late").dropped(1, "why")
+    assert records[-1].seq == 42
+
+
+def test_the_newest_are_remembered(fleet: Fleet) -> None:
+    fleet.restore({name: Past(1, 10, float(time)) for time, name in enumerate("abcde")})
+    assert [fleet.claim(name).seq for name in "ecb"] == [10, 10, 0]
+
+
+def test_too_late_to_remember(fleet: Fleet) -> None:
+    fleet.startService()
+    with pytest.raises(StateError, match="the fleet runs"):
+        fleet.restore({"a": Past(1, 1, 1.0)})
+    fleet.stopService()
+
+
+@pytest.mark.parametrize(("session", "seq"), [(-1, 0), (0, -1)])
+def test_no_past(session: int, seq: int) -> None:
+    with pytest.raises(ValueError, match=">= 0"):
+        Past(session, seq, 0.0)

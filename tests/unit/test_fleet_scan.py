@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import fail
@@ -212,3 +213,96 @@ def test_relative_patterns(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     # Both patterns find it, and it is watched once.
     assert world.names == ["a"]
     assert os.path.exists("a.sock")
+
+
+def test_several_patterns(world: World) -> None:
+    world.make("x.qmp")
+    world.make("y.sock")
+    (world.place / "z").mkdir()
+    world.make("z/q.mon")
+    patterns = [str(world.place / each) for each in ("*.qmp", "*/q.mon", "*.q*")]
+    GlobSource(world.fleet, *patterns).setServiceParent(world.fleet)
+    world.start()
+    assert world.names == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "options", "problem"),
+    [
+        ([], {}, "a pattern"),
+        (["a", ""], {}, "a pattern"),
+        (["a"], {"rescan": 0}, "is no time"),
+        (["a"], {"rescan": float("nan")}, "is no time"),
+        (["a"], {"rescan": float("inf")}, "is no time"),
+    ],
+)
+def test_no_source(clock: Clock, patterns: list[str], options: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        GlobSource(Fleet(clock, print), *patterns, **options)
+
+
+def test_how_often_it_looks(clock: Clock, place: Path) -> None:
+    world = World(clock, place)
+    GlobSource(world.fleet, str(place / "*.often"), rescan=0.5).setServiceParent(world.fleet)
+    world.start()
+    world.make("a.often")
+    clock.advance(0.5)
+    assert world.names == ["a"]
+    success(world.fleet.stopService())
+
+
+def test_names_that_are_not_utf_8(world: World) -> None:
+    for name in (b"a\xff.sock", b"a\xfe.sock"):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.fsencode(world.place) + b"/" + name)
+    world.make("good.sock")
+    world.start()
+    assert world.names == [r"a\udcfe", r"a\udcff", "good"]
+    for vm in world.fleet.vms:
+        # All that is told of it can be written.
+        for text in (vm.name, vm.where, vm.problem, vm.identity):
+            assert text is not None
+            text.encode()
+        assert "nobody listens" in (vm.problem or "")
+
+
+def test_nothing_is_left_to_call_it(world: World) -> None:
+    """It hurts no other."""
+    path = world.make("sub/v.sock")
+    world.make("sub/w.sock")
+    for name in ("v", str(path)):
+        world.fleet.claim(name)
+    source = world.add("sub/*.sock")
+    world.start()
+    assert source.unwatched == 1
+    assert "w" in world.names
+
+
+def test_a_symbolic_link_that_moves(world: World) -> None:
+    for name in ("a", "b"):
+        world.make(f"{name}.other")
+    link = world.place / "vm.sock"
+    link.symlink_to("a.other")
+    world.start()
+    assert world.fleet.is_occupied(str(world.place / "a.other"))
+    link.unlink()
+    link.symlink_to("b.other")
+    world.clock.advance(5)
+    assert world.names == ["vm"]
+    assert not world.fleet.is_occupied(str(world.place / "a.other"))
+    assert world.fleet.is_occupied(str(world.place / "b.other"))
+    # And to one that another source has.
+    DialSource(world.fleet, str(world.place / "a.other"), "mine").setServiceParent(world.fleet)
+    link.unlink()
+    link.symlink_to("a.other")
+    world.clock.advance(5)
+    assert world.names == ["mine"]
+    assert world.records[-1].details["reason"] == "its path leads to the socket of another VM now"
+    assert not world.fleet.is_occupied(str(world.place / "b.other"))
+
+
+def test_a_link_to_itself(world: World) -> None:
+    (world.place / "loop.sock").symlink_to("loop.sock")
+    world.make("a.sock")
+    world.start()
+    assert world.names == ["a"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 
@@ -34,8 +34,9 @@ class World:
         self.session: Any = None
         self.pump = Pump(clock)
 
-    def come(self, uuid: str | None = None) -> None:
+    def come(self, uuid: str | None = None, peer: Any = None) -> None:
         self.session, _, self.pump = connect_in_memory(self.simulated, self.clock)
+        self.session.transport.peerAddr = peer or IPv4Address("TCP", "10.0.0.1", 4444)
         self.vm.came(self.session, {"where": "here"}, self.clock.seconds(), uuid)
 
     def lose(self, cause: Exception | None = None, error: QMPError | None = None) -> None:
@@ -202,17 +203,10 @@ def test_a_network_that_fails_is_no_end_and_the_gap_is_since_it_was_silent(world
 
 def test_a_unix_socket_does_not_fail(world: World) -> None:
     """What cuts it off is the end of the process."""
-    session, _, pump = connect_in_memory(world.simulated, world.clock)
-    transport: Any = session.transport
-    transport.peerAddr = UNIXAddress("/run/a.sock")
-    world.vm.came(session, {}, 0.0)
+    world.come(peer=UNIXAddress("/run/a.sock"))
     world.clock.advance(100)
-    error = DisconnectedError("reset")
-    error.__cause__ = ConnectionLost()
-    world.vm.lost(session, error)
+    world.lose(ConnectionLost())
     assert world.records[-1].details["ended"]["reason"] == "without a word"
-    session.abort()
-    pump()
     world.come()
     assert world.records[-1].details["since"] == "1970-01-01T00:01:40.000000Z"
     world.lose()

@@ -129,12 +129,15 @@ class DialSource(Service):
         return self.factory.stop()
 
     def drop(self, reason: str) -> Deferred[None]:
-        """Watch the VM no more."""
+        """Watch the VM no more; its last record tells why."""
         stopped: Deferred[None] = maybeDeferred(self.disownServiceParent)
+        return stopped.addBoth(self._dropped, reason)
+
+    def _dropped(self, outcome: Any, reason: str) -> Any:
         self.vm.gone(reason)
         self._fleet.release(self.vm)
         self._vacate()
-        return stopped
+        return outcome
 
     def move(self) -> bool:
         """

@@ -121,7 +121,11 @@ class ListenSource(Service):
         if listening is not None:
             port = await listening
             if port is not None:
-                await maybeDeferred(port.stopListening)
+                try:
+                    await maybeDeferred(port.stopListening)
+                except Exception:
+                    # Such as that somebody has deleted the socket. The sessions end all the same.
+                    self._log.failure("{where}: cannot stop listening", where=self._where)
         place, self._place = self._place, None
         if place is not None:
             self._fleet.vacate(place)
