@@ -21,15 +21,18 @@ from twisted.python.usage import Options as UsageOptions
 
 from support.deferreds import pending, success
 from support.leaks import LoggedErrors
+from support.pump import Receiver
+from support.spool import Turns
 from txqmp.fleet import GlobSource, Kind, ListenSource, Record
 from txqmp.messages import Event
+from txqmp.monitor import outlets, service
 from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
-from txqmp.monitor.records import Entry
 from txqmp.monitor.service import MonitorService, makeService
-from txqmp.monitor.sinks import Counters
-from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings, WebhookSettings
+from txqmp.monitor.sinks.delivery import GoneError
+from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
+from txqmp.monitor.spool import Spool, SpoolStorageError, StorageFailure
 
 
 class Reactor(Clock):
@@ -37,6 +40,7 @@ class Reactor(Clock):
 
     def __init__(self) -> None:
         super().__init__()
+        self.advance(1_800_000_000)
         self.stopped = 0
 
     def stop(self) -> None:
@@ -46,164 +50,339 @@ class Reactor(Clock):
         function(*args)
 
 
-class FakeSink:
-    """A sink that notes what it is told to do."""
-
-    def __init__(self, name: str, diary: list[str]) -> None:
-        self.name = name
-        self.counters = Counters()
-        self.entries: list[Entry] = []
-        self.problem: Exception | None = None
-        self.stopping: Deferred[None] = succeed(None)
-        self._diary = diary
-
-    def start(self) -> None:
-        self._diary.append(f"{self.name} starts")
-
-    def put(self, entry: Entry) -> None:
-        if self.problem is not None:
-            raise self.problem
-        self.entries.append(entry)
-
-    def reopen(self) -> None:
-        self._diary.append(f"{self.name} reopens")
-
-    def stop(self) -> Deferred[None]:
-        self._diary.append(f"{self.name} stops")
-        return self.stopping
-
-
 class Child(Service):
     """A part that notes what it is told to do."""
 
-    def __init__(self, diary: list[str]) -> None:
-        self._diary = diary
+    def __init__(self) -> None:
+        self.diary: list[str] = []
         self.stopping: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
-        self._diary.append("child starts")
+        self.diary.append("starts")
 
     def stopService(self) -> Deferred[None]:
-        self._diary.append("child stops")
+        self.diary.append("stops")
         return self.stopping
 
 
-CONFIG = Config(sources=(Dial(where="/nowhere/a.sock", name="a"),))
-EVENT = Record(
-    vm="a", seq=1, session=1, received=0.0, kind=Kind.EVENT, event=Event.make("STOP", at=1)
-)
+def event(name: str = "STOP", seq: int = 1) -> Record:
+    return Record(
+        vm="a", seq=seq, session=1, received=1.8e9, kind=Kind.EVENT, event=Event.make(name, at=1)
+    )
 
 
 class World:
-    """A service with sinks and a child that are watched."""
+    """Services, their spools without threads, and receivers that do what a test says.
 
-    def __init__(self) -> None:
+    :ivar receivers: of the sinks, by what they were made of.
+    """
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
         self.reactor = Reactor()
-        self.diary: list[str] = []
-        self.service = MonitorService(self.reactor, CONFIG)
-        self.sinks = [FakeSink(name, self.diary) for name in ("first", "second")]
-        self.service.sinks = tuple(self.sinks)
-        self.child = Child(self.diary)
-        self.child.setServiceParent(self.service)
-        self.started = False
+        self.writer = Turns()
+        self.receivers: dict[Any, Receiver] = {}
+        self.services: list[MonitorService] = []
+        monkeypatch.setattr(service, "make_spool", self._make_spool)
+        monkeypatch.setattr(outlets, "make_delivery", self._make_delivery)
 
-    def start(self) -> None:
-        self.started = True
-        self.service.startService()
+    def _make_spool(self, reactor: Any, directory: str, limits: Any, **options: Any) -> Spool:
+        return Spool(reactor, directory, self.writer, Turns(), limits, **options)
 
-    def stop(self) -> Deferred[None]:
-        self.started = False
-        return self.service.stopService()
+    def _make_delivery(self, reactor: Any, settings: Any) -> Receiver:
+        self.receivers[settings] = receiver = Receiver()
+        return receiver
+
+    def sink(self, name: str, path: str = "") -> Sink:
+        return Sink(settings=JSONLSettings(path=str(self.directory / (path or name))), name=name)
+
+    def make(self, *sinks: Sink, **members: Any) -> MonitorService:
+        config = Config(
+            **{
+                "state_dir": str(self.directory),
+                "sources": (Dial(where="/nowhere/a.sock", name="a"),),
+                "sinks": sinks or (self.sink("first"), self.sink("second")),
+                **members,
+            }
+        )
+        made = MonitorService(self.reactor, config)
+        self.services.append(made)
+        return made
+
+    def begin(self, *sinks: Sink, **members: Any) -> MonitorService:
+        made = self.make(*sinks, **members)
+        made.privilegedStartService()
+        made.startService()
+        return made
+
+    def stop(self, made: MonitorService) -> Deferred[None]:
+        self.services.remove(made)
+        return made.stopService()
+
+    def told(self, number: int = 0) -> list[str]:
+        """What a receiver has got, by the events' types."""
+        return [event.type for event in list(self.receivers.values())[number].taken]
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     before = signal.getsignal(signal.SIGHUP)
-    world = World()
+    world = World(tmp_path, monkeypatch)
     yield world
-    if world.started:
-        success(world.stop())
+    for made in list(world.services):
+        success(world.stop(made))
     assert world.reactor.getDelayedCalls() == []
     assert signal.getsignal(signal.SIGHUP) is before
 
 
-def test_sinks_start_first_and_stop_last(world: World) -> None:
-    world.start()
-    success(world.stop())
-    assert world.diary == [
-        "first starts",
-        "second starts",
-        "child starts",
-        "child stops",
-        "first stops",
-        "second stops",
-    ]
-
-
-def test_sinks_wait_for_the_last_words(world: World) -> None:
-    world.start()
-    world.child.stopping = Deferred()
-    world.sinks[0].stopping = Deferred()
-    stopped = world.stop()
-    assert "first stops" not in world.diary
-    world.child.stopping.callback(None)
-    assert world.diary[-2:] == ["first stops", "second stops"]
-    pending(stopped)
-    world.sinks[0].stopping.callback(None)
-    success(stopped)
-
-
-def test_what_fails_to_stop_holds_up_nobody(world: World, logged_errors: LoggedErrors) -> None:
-    world.start()
-    world.child.stopping = fail(ValueError("child"))
-    world.sinks[0].stopping = fail(ValueError("sink"))
-    success(world.stop())
-    assert world.diary[-1] == "second stops"
-    assert len(logged_errors.flush(ValueError)) == 2
+# The way of the data
 
 
 def test_every_sink_gets_every_record(world: World) -> None:
-    world.service._tell(EVENT)
-    for sink in world.sinks:
-        (entry,) = sink.entries
-        assert json.loads(entry.text)["event"] == "STOP"
+    made = world.begin()
+    made.recorder.take(event())
+    assert len(world.receivers) == 2
+    for receiver in world.receivers.values():
+        (told,) = receiver.taken
+        assert json.loads(told.text)["data"]["event"] == "STOP"
+    assert made.status.status().sinks[0].sent == 1
 
 
-def test_a_sink_that_raises_hurts_no_other(world: World, logged_errors: LoggedErrors) -> None:
-    world.sinks[0].problem = RuntimeError("I cannot")
-    world.service._tell(EVENT)
-    assert len(world.sinks[1].entries) == 1
-    assert len(logged_errors.flush(RuntimeError)) == 1
+def test_what_was_told_before_the_spool_was_open_is_not_missed(world: World) -> None:
+    world.writer.hold()
+    made = world.begin()
+    made.recorder.take(event())
+    assert world.told() == []
+    assert made.status.readiness().missing == ("the spool cannot be written",)
+    world.writer.release()
+    assert world.told() == ["org.qemu.qmp.STOP"]
+    assert not made.status.readiness().missing
 
 
-def test_hangup_reopens(world: World) -> None:
-    world.start()
-    world.diary.clear()
-    os.kill(os.getpid(), signal.SIGHUP)
-    assert world.diary == ["first reopens", "second reopens"]
+def test_the_last_words_are_delivered(world: World) -> None:
+    made = world.begin()
+    child = Child()
+    child.setServiceParent(made)
+    child.stopping = Deferred()
+    stopped = world.stop(made)
+    pending(stopped)
+    made.recorder.take(event("SHUTDOWN"))
+    child.stopping.callback(None)
+    success(stopped)
+    assert world.told(0) == world.told(1) == ["org.qemu.qmp.SHUTDOWN"]
+    assert child.diary == ["starts", "stops"]
 
 
-def test_hangup_elsewhere_than_in_the_main_thread(world: World) -> None:
-    thread = threading.Thread(target=world.start)
-    thread.start()
-    thread.join()
-    assert world.diary[0] == "first starts"
+def test_a_disk_that_hangs_holds_up_the_end_for_a_while_only(world: World) -> None:
+    made = world.begin()
+    world.writer.hold()
+    made.recorder.take(event())
+    stopped = world.stop(made)
+    for _ in range(4):
+        pending(stopped)
+        world.reactor.advance(5)
+    success(stopped)
+    world.writer.release()
+
+
+def test_what_fails_to_stop_holds_up_nobody(world: World, logged_errors: LoggedErrors) -> None:
+    made = world.begin()
+    child = Child()
+    child.setServiceParent(made)
+    child.stopping = fail(ValueError("child"))
+    success(world.stop(made))
+    assert all(receiver.calls[-1] == "stop" for receiver in world.receivers.values())
+    assert len(logged_errors.flush(ValueError)) == 1
+
+
+def test_numbers_go_on_where_they_were(world: World) -> None:
+    made = world.begin()
+    made.recorder.take(event(seq=7))
+    success(world.stop(made))
+    again = world.begin()
+    (vm,) = again.fleet.vms
+    assert (vm.session, vm.seq) == (1, 7)
+
+
+def test_a_sink_goes_on_where_it_was(world: World) -> None:
+    made = world.begin(world.sink("ops", "before"))
+    made.recorder.take(event())
+    success(world.stop(made))
+    again = world.begin(world.sink("ops", "after"))
+    again.recorder.take(event("RESUME"))
+    assert world.told(1) == ["org.qemu.qmp.RESUME"]
+
+
+def test_without_a_state_directory_nothing_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(world.directory))
+    made = world.begin(state_dir=None)
+    assert [each.name[:12] for each in world.directory.iterdir()] == ["qmp-monitor-"]
+    made.recorder.take(event())
+    success(world.stop(made))
+    assert world.told() == ["org.qemu.qmp.STOP"]
+    assert list(world.directory.iterdir()) == []
+
+
+# What goes wrong
+
+
+def test_a_spool_that_cannot_be_opened_is_the_end(world: World) -> None:
+    first = world.begin()
+    codes: list[int] = []
+    second = world.make()
+    second.failed = codes.append
+    second.startService()
+    assert world.reactor.stopped == 1
+    assert second.exit_code == 1
+    assert codes == [1]
+    success(world.stop(second))
+    assert first.exit_code == 0
+
+
+def test_a_spool_that_fails_is_the_end(world: World) -> None:
+    made = world.begin()
+    assert made.spool.problem is None
+    made._spool_failed(SpoolStorageError("no disk", StorageFailure.IO))
+    assert world.reactor.stopped == 1
+    assert made.exit_code == 1
+
+
+def test_records_that_the_spool_refuses_are_told_of(world: World) -> None:
+    made = world.begin()
+    made._tell_lost("a", 3, 5, 7, "there was no room")
+    (told,) = next(iter(world.receivers.values())).taken
+    assert told.type == "txqmp.monitor.dropped"
+    details = json.loads(told.text)["data"]["data"]
+    assert details["count"] == 3
+    assert "5 to 7" in details["reason"]
+    made._tell_lost("nobody", 3, 5, 7, "there was no room")
+    assert len(world.told()) == 1
 
 
 def test_the_last_reader_gone_is_the_end(world: World) -> None:
-    world.start()
-    world.service._stdout_closed()
+    made = world.begin(Sink(settings=StdoutSettings()))
+    (receiver,) = world.receivers.values()
+    receiver.outcomes = [GoneError("nobody reads any more")]
+    made.recorder.take(event())
+    assert world.reactor.stopped == 1
+    assert made.exit_code == 0
+
+
+def test_other_receivers_are_not(world: World) -> None:
+    made = world.begin(Sink(settings=StdoutSettings()), world.sink("first"))
+    for receiver in world.receivers.values():
+        receiver.outcomes = [GoneError("nobody reads any more")]
+    made.recorder.take(event())
     assert world.reactor.stopped == 0
-    world.service.sinks = (world.sinks[0],)
-    world.service._stdout_closed()
-    assert world.reactor.stopped == 1
-    success(world.stop())
-    world.service._stdout_closed()
-    assert world.reactor.stopped == 1
+
+
+# Loading anew
+
+
+def write(world: World, text: str) -> str:
+    path = world.directory / "config.toml"
+    path.write_text(
+        f"[monitor]\nnode = 'n'\nstate_dir = '{world.directory}'\n"
+        f"[[source]]\ndial = '/nowhere/a.sock'\nname = 'a'\n{text}"
+    )
+    return str(path)
+
+
+FIRST = "[[sink]]\nname = 'first'\ntype = 'jsonl'\npath = '/tmp/first'\n"
+SECOND = "[[sink]]\nname = 'second'\ntype = 'jsonl'\npath = '/tmp/second'\n"
+
+
+def from_file(world: World, text: str) -> MonitorService:
+    options = Options()
+    options.parseOptions(["--config", write(world, text)])
+    made = makeService(options, world.reactor)
+    world.services.append(made)
+    made.privilegedStartService()
+    made.startService()
+    return made
+
+
+def names(made: MonitorService) -> list[str]:
+    return sorted(outlet.sink.name for outlet in made.outlets)
+
+
+def test_hangup_opens_files_anew(world: World) -> None:
+    world.begin()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert [receiver.calls for receiver in world.receivers.values()] == [["start", "reopen"]] * 2
+
+
+def test_hangup_loads_the_configuration(world: World) -> None:
+    made = from_file(world, FIRST)
+    write(world, FIRST + SECOND + "[[source]]\ndial = '/nowhere/b.sock'\nname = 'b'\n")
+    world.reactor.advance(1)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert names(made) == ["first", "second"]
+    assert [vm.name for vm in made.fleet.vms] == ["a", "b"]
+    first = next(iter(world.receivers.values()))
+    assert first.calls == ["start", "reopen"]
+    assert made.status.config.loaded == world.reactor.seconds()
+    # And back again.
+    write(world, SECOND)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert names(made) == ["second"]
+    assert first.calls == ["start", "reopen", "stop"]
+    assert {each.name for each in made.spool.state.sinks} == {"first", "second"}
+    gone = [event.type for event in list(world.receivers.values())[1].taken]
+    assert gone == ["txqmp.monitor.gone"]
+
+
+def test_what_cannot_be_used_changes_nothing(world: World) -> None:
+    made = from_file(world, FIRST)
+    loaded = made.status.config.loaded
+    write(world, SECOND + "[[sink]]\ntype = 'jsnol'\n")
+    world.reactor.advance(1)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert names(made) == ["first"]
+    assert not made.status.config.successful
+    assert made.status.config.loaded == loaded
+    assert world.receivers[JSONLSettings(path="/tmp/first")].calls == ["start", "reopen"]
+    write(world, FIRST)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert made.status.config.successful
+
+
+def test_another_node_is_told_from_then_on(world: World) -> None:
+    made = from_file(world, FIRST)
+    made.recorder.take(event())
+    path = Path(write(world, FIRST))
+    path.write_text(path.read_text().replace("'n'", "'m'"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    made.recorder.take(event("RESUME"))
+    # Its receiver was made anew.
+    (receiver,) = world.receivers.values()
+    (told,) = receiver.taken
+    assert json.loads(told.text)["source"] == "qmp://m/a"
+
+
+def test_a_signal_at_the_end_does_nothing(world: World) -> None:
+    made = world.begin()
+    success(world.stop(made))
+    success(made.reload())
+    assert all(receiver.calls == ["start", "stop"] for receiver in world.receivers.values())
+
+
+def test_hangup_elsewhere_than_in_the_main_thread(world: World) -> None:
+    made = world.make()
+    thread = threading.Thread(target=made.startService)
+    thread.start()
+    thread.join()
+    assert made.running
+
+
+# What it is made of
 
 
 def test_what_is_watched(tmp_path: Path) -> None:
     config = Config(
+        state_dir=str(tmp_path),
         sources=(
             Glob(patterns=("/nowhere/*.sock",)),
             Dial(where="/nowhere/a.sock", name="a"),
@@ -211,25 +390,16 @@ def test_what_is_watched(tmp_path: Path) -> None:
             Listen(where="/nowhere/in.sock"),
         ),
         events=("STOP",),
-        sinks=(
-            Sink(settings=StdoutSettings()),
-            Sink(settings=JSONLSettings(path=str(tmp_path / "x"))),
-            Sink(settings=WebhookSettings(url="http://host.example/", allow_plaintext=True)),
-        ),
+        sinks=(Sink(settings=StdoutSettings()),),
         demo=True,
     )
-    service = MonitorService(Clock(), config)
-    assert [vm.name for vm in service.fleet.vms] == ["a", "b"]
-    assert service.fleet.events == ("STOP",)
-    assert [sink.name for sink in service.sinks] == [
-        "stdout",
-        f"jsonl {tmp_path}/x",
-        "webhook http://host.example/",
-    ]
+    made = MonitorService(Clock(), config)
+    assert [vm.name for vm in made.fleet.vms] == ["a", "b"]
+    assert made.fleet.events == ("STOP",)
     # What is listened on comes before what may find it, the VM of the demonstration ends last.
-    sources = [type(each) for each in service.fleet]
+    sources = [type(each) for each in made.fleet]
     assert sources.index(ListenSource) < sources.index(GlobSource)
-    assert [type(each) for each in service][-1] is DemoService
+    assert [type(each) for each in made][-1] is DemoService
 
 
 class Runner(UsageOptions):

@@ -3,7 +3,7 @@ What the daemon is to do, checked.
 
 A :class:`Config` is frozen, and so is all that it holds: two of them can be compared, and what is
 different between them told (:func:`differences`). It is made from a TOML file (:func:`load`) or
-from a command line (:mod:`txqmp.monitor.options`). Secrets are referred to in the file
+from a command line (:class:`~txqmp.monitor.options.Options`). Secrets are referred to in the file
 (:mod:`~txqmp.monitor.config.secrets`), read with it, and shown by nothing.
 """
 

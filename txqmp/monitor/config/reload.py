@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from txqmp.monitor.config import model
 from txqmp.monitor.config.errors import ConfigError
-from txqmp.monitor.config.model import HTTP, Config, Sink, Source
+from txqmp.monitor.config.model import HTTP, Config, Source
 from txqmp.monitor.config.places import place_of
 from txqmp.monitor.config.toml import load
 
@@ -63,7 +64,7 @@ class Differences:
     """
 
     sources: Changes[Source] = Changes()
-    sinks: Changes[Sink] = Changes()
+    sinks: Changes[model.Sink] = Changes()
     http: Changes[HTTP] = Changes()
     envelope: bool = False
     fixed: tuple[str, ...] = ()

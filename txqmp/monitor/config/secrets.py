@@ -131,8 +131,8 @@ class _Opened:
                 raise ValueError(f"{path} is no file")
             if private and mode & _OTHERS:
                 raise ValueError(
-                    f"{path} is open to others than its owner (mode {stat.S_IMODE(mode):o}):"
-                    f" chmod 600 {path}"
+                    f"{path} is open to others than its owner: its mode is"
+                    f" {stat.S_IMODE(mode):o} and must be 600"
                 )
         except BaseException:
             self.close()
