@@ -79,8 +79,8 @@ class ControlService(Service):
 
     :param directory: the state directory.
     :param spool: what the commands change.
-    :param wake: called with the name of a sink that has something to do.
     :param sinks: asked how the sinks stand.
+    :param wake: called with the name of a sink that has dead letters to try again.
     :raises ValueError: the path of the socket is longer than the kernel takes.
 
     :ivar refused: how many clients were sent away, because of who they are.
@@ -94,15 +94,15 @@ class ControlService(Service):
         directory: str,
         spool: Controlled,
         *,
-        wake: Callable[[str], object] = lambda sink: None,
         sinks: Callable[[], Sequence[SinkStatus]] = tuple,
+        wake: Callable[[str], object] = lambda sink: None,
     ) -> None:
         self.refused = 0
         self.path = control_socket(directory)
         self._reactor = reactor
         self._spool = spool
-        self._wake = wake
         self._sinks = sinks
+        self._wake = wake
         # No lock file: it would outlive a daemon that is killed, and name what may by then be the
         # number of any other process.
         escaped = self.path.replace("\\", "\\\\").replace(":", "\\:")
@@ -161,9 +161,11 @@ class ControlService(Service):
         self, call: Call, sink: str, numbers: list[int] | None = None
     ) -> Deferred[dict[str, int]]:
         """Have dead letters tried again."""
-        return _counted(self._spool.retry_dead(sink, numbers).addCallback(self._woken, sink))
+        retrying = self._spool.retry_dead(sink, numbers)
+        retrying.addCallback(self._retried, sink)
+        return _counted(retrying)
 
-    def _woken(self, count: int, sink: str) -> int:
+    def _retried(self, count: int, sink: str) -> int:
         self._wake(sink)
         return count
 
