@@ -29,6 +29,7 @@ from txqmp.monitor import outlets, service
 from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
+from txqmp.monitor.pump import GRACE
 from txqmp.monitor.service import MonitorService, makeService
 from txqmp.monitor.sinks.delivery import GoneError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
@@ -178,9 +179,9 @@ def test_a_disk_that_hangs_holds_up_the_end_for_a_while_only(world: World) -> No
     world.writer.hold()
     made.recorder.take(event())
     stopped = world.stop(made)
-    for _ in range(4):
-        pending(stopped)
-        world.reactor.advance(5)
+    world.reactor.advance(GRACE)
+    pending(stopped)
+    world.reactor.advance(GRACE)
     success(stopped)
     world.writer.release()
 
@@ -228,7 +229,9 @@ def test_without_a_state_directory_nothing_is_left(
 # What goes wrong
 
 
-def test_a_spool_that_cannot_be_opened_is_the_end(world: World) -> None:
+def test_a_spool_that_cannot_be_opened_is_the_end(
+    world: World, logged_errors: LoggedErrors
+) -> None:
     first = world.begin()
     codes: list[int] = []
     second = world.make()
@@ -237,16 +240,19 @@ def test_a_spool_that_cannot_be_opened_is_the_end(world: World) -> None:
     assert world.reactor.stopped == 1
     assert second.exit_code == 1
     assert codes == [1]
+    (told,) = logged_errors.flush()
+    assert "holds the spool" in str(told["problem"])
     success(world.stop(second))
     assert first.exit_code == 0
 
 
-def test_a_spool_that_fails_is_the_end(world: World) -> None:
+def test_a_spool_that_fails_is_the_end(world: World, logged_errors: LoggedErrors) -> None:
     made = world.begin()
     assert made.spool.problem is None
     made._spool_failed(SpoolStorageError("no disk", StorageFailure.IO))
     assert world.reactor.stopped == 1
     assert made.exit_code == 1
+    assert len(logged_errors.flush()) == 1
 
 
 def test_records_that_the_spool_refuses_are_told_of(world: World) -> None:
@@ -371,9 +377,11 @@ def test_a_signal_at_the_end_does_nothing(world: World) -> None:
 
 def test_hangup_elsewhere_than_in_the_main_thread(world: World) -> None:
     made = world.make()
+    world.writer.hold()
     thread = threading.Thread(target=made.startService)
     thread.start()
     thread.join()
+    world.writer.release()
     assert made.running
 
 

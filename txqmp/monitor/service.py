@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -90,12 +93,10 @@ class MonitorService(MultiService):
         self._reloading = DeferredLock()
         self._notifier = Notifier()
         self._web: Service | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        if config.state_dir is None:
-            self._temporary = tempfile.TemporaryDirectory(
-                prefix="qmp-monitor-", ignore_cleanup_errors=True
-            )
-        self._directory = config.state_dir or (self._temporary.name if self._temporary else "")
+        self._is_temporary = config.state_dir is None
+        self._directory = config.state_dir or os.path.join(
+            tempfile.gettempdir(), f"qmp-monitor-{secrets.token_hex(8)}"
+        )
         self.observation = Observation(reactor)
         self.spool = make_spool(
             reactor,
@@ -181,6 +182,8 @@ class MonitorService(MultiService):
 
     def startService(self) -> None:
         self._hangup = _on_hangup(self._reactor, self.reload)
+        if self._is_temporary:
+            os.mkdir(self._directory, 0o700)
         opening = self.spool.start()
         # Before the fleet: the sinks are to have all that it tells.
         self.outlets.open(self.config.sinks)
@@ -190,7 +193,7 @@ class MonitorService(MultiService):
         opening.addCallbacks(self._opened, self._not_opened)
 
     def _opened(self, _: None) -> None:
-        if self._temporary is None:
+        if not self._is_temporary:
             self._log.info("events are kept in {directory}", directory=self._directory)
         else:
             self._log.info("events are kept until the daemon ends: no state directory was given")
@@ -322,9 +325,8 @@ class MonitorService(MultiService):
         await self._within(self.recorder.when_idle(), GRACE)
         await self.outlets.close()
         await self.spool.close()
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            temporary.cleanup()
+        if self._is_temporary:
+            shutil.rmtree(self._directory, ignore_errors=True)
         restore, self._hangup = self._hangup, None
         if restore is not None:
             restore()
