@@ -86,7 +86,7 @@ class World:
         record = Record(
             vm=vm, seq=self._seq, session=1, received=time, kind=Kind.EVENT, event=event
         )
-        return Item(vm, name, time, Envelope(node="node7").draft(record, vm))
+        return Item(vm, name, time, Envelope(node="node7").draft(record))
 
     def fill(self) -> None:
         """Five events in a spool; a sink has had four of them, and given up on two."""
