@@ -179,8 +179,10 @@ sys.stdin.read()
         with pytest.raises(SpoolLockedError) as raised:
             Store(str(filled))
         assert raised.value.pid == process.pid
+        assert owner.holder(str(filled)) == process.pid
         process.kill()
     # However it ended.
+    assert owner.holder(str(filled)) is None
     Store(str(filled)).close()
 
 
@@ -192,6 +194,28 @@ def test_owner_that_has_not_said_who_it_is(filled: Path) -> None:
         Store(str(filled))
     assert raised.value.pid is None
     os.close(descriptor)
+
+
+def test_holder(filled: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = filled / "spool.lock"
+    assert owner.holder(str(filled)) is None
+    store = Store(str(filled))
+    assert owner.holder(str(filled)) == os.getpid()
+    # Another process is in the file, or another file is in its place.
+    lock.write_text("1\n")
+    assert owner.holder(str(filled)) is None
+    lock.write_text("\n")
+    assert owner.holder(str(filled)) is None
+    lock.write_text(f"{os.getpid()}\n")
+    monkeypatch.setattr(owner, "_LOCKS", str(filled / "missing"))
+    assert storage_failure(owner.holder, str(filled)).kind is StorageFailure.ABSENT
+    monkeypatch.undo()
+    lock.rename(filled / "moved")
+    lock.write_text(f"{os.getpid()}\n")
+    assert owner.holder(str(filled)) is None
+    lock.unlink()
+    assert owner.holder(str(filled)) is None
+    store.close()
 
 
 def test_no_lock_can_be_had(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

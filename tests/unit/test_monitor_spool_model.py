@@ -229,6 +229,17 @@ class SpoolMachine(RuleBasedStateMachine):
         model.acked = max(model.acked, through)
         self.settle()
 
+    @precondition(lambda self: self.sinks)
+    @rule(data=st.data())
+    def rewind(self, data: st.DataObject) -> None:
+        sink = data.draw(st.sampled_from(sorted(self.sinks)))
+        model = self.sinks[sink]
+        position = data.draw(st.integers(0, self.last))
+        again = max(0, model.acked - max(position, self.first - 1))
+        assert success(self.world.spool.rewind(sink, position)) == again
+        model.acked -= again
+        self.settle()
+
     @rule(seconds=st.integers(-20, 20))
     def wait(self, seconds: int) -> None:
         """Or the clock is set back."""

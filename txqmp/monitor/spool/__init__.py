@@ -24,8 +24,8 @@ what is kept for replay::
         yield spool.ack("ops", batch.through)
         yield spool.when_beyond(batch.through)
 
-Other processes read it with a :class:`Reader`, whether or not a daemon runs, and change dead
-letters with :class:`Control`, while none does.
+Other processes read it with a :class:`Reader`, whether or not a daemon runs, and change cursors and
+dead letters with :class:`Control`, while none does.
 """
 
 from txqmp.monitor.spool.control import Control
@@ -44,6 +44,7 @@ from txqmp.monitor.spool.errors import (
 from txqmp.monitor.spool.filter import Filter
 from txqmp.monitor.spool.intake import SpoolCounters
 from txqmp.monitor.spool.limits import SpoolLimits, WhenFull
+from txqmp.monitor.spool.owner import holder
 from txqmp.monitor.spool.reader import Reader
 from txqmp.monitor.spool.records import Batch, DeadLetter, Item, SpoolGap, Stored
 from txqmp.monitor.spool.spool import Spool, make_spool
@@ -69,6 +70,7 @@ __all__ = [
     "LastHeard",
     "Reader",
     "Control",
+    "holder",
     "SpoolError",
     "SpoolLockedError",
     "SpoolVersionError",

@@ -53,6 +53,16 @@ class Control:
         """
         return int(self._store.change(partial(dead.drop, sink=sink, numbers=numbers)))
 
+    def rewind(self, sink: str, position: int) -> int:
+        """
+        Have a sink deliver again what comes after a position, when the daemon runs.
+
+        :returns: how many records it gets again.
+        :raises UnknownSinkError: there is no such sink.
+        :raises PositionError: there never was such a record.
+        """
+        return int(self._store.change(partial(cursors.rewind, sink=sink, position=position)))
+
     def forget_sink(self, sink: str) -> None:
         """
         Keep nothing for a sink any more; its dead letters are gone too.

@@ -77,6 +77,27 @@ def acknowledge(db: sqlite3.Connection, sink: str, position: int) -> None:
         )
 
 
+def rewind(db: sqlite3.Connection, sink: str, position: int) -> int:
+    """
+    Have a sink deliver again what comes after a position, as far as it is there. What it has not
+    delivered yet stays as it is.
+
+    :returns: how many records it gets again.
+    :raises UnknownSinkError: there is no such sink.
+    :raises PositionError: there never was such a record.
+    """
+    acked = acknowledged(db, sink)
+    extent = read_extent(db)
+    if not 0 <= position <= extent.last:
+        raise PositionError(position)
+    # Not to before the oldest that is there: the sink has had the ones that are missing.
+    position = max(position, extent.first - 1)
+    if position >= acked:
+        return 0
+    db.execute("UPDATE cursor SET acked = ? WHERE sink = ?", (position, sink))
+    return acked - position
+
+
 def slowest(db: sqlite3.Connection, extent: Extent) -> int | None:
     """
     The position up to which nobody needs the records any more; ``None`` where there is no sink.

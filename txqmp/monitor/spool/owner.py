@@ -17,6 +17,8 @@ from txqmp.monitor.spool.errors import SpoolLockedError, storage_errors
 LOCK_NAME = "spool.lock"
 """The name of the file that is locked."""
 
+_LOCKS = "/proc/locks"
+
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
@@ -83,6 +85,38 @@ class Ownership:
     def release(self) -> None:
         """Let others have it, once."""
         os.close(self._descriptor)
+
+
+def holder(directory: str) -> int | None:
+    """
+    The process that owns a spool; ``None`` where none does. This takes no lock, not even for a
+    moment, so that it stands in nobody's way.
+
+    :param directory: of the spool.
+    :raises SpoolStorageError: there is no way to tell.
+    """
+    path = os.path.join(directory, LOCK_NAME)
+    with storage_errors(path):
+        try:
+            with open(path, "rb") as file:
+                pid = _pid(file.read(32))
+                inode = os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            return None
+        with open(_LOCKS, "rb") as locks:
+            held = any(_is_lock(line.split(), pid, inode) for line in locks)
+    return pid if held else None
+
+
+def _is_lock(words: list[bytes], pid: int | None, inode: int) -> bool:
+    """Whether a line of the kernel's says that a process has locked a file (proc_locks(5))."""
+    # Which device a file is on it tells in another way than stat() on some file systems.
+    return (
+        len(words) >= 6
+        and words[1] == b"FLOCK"
+        and words[4] == b"%d" % (pid or 0)
+        and words[5].rpartition(b":")[2] == b"%d" % inode
+    )
 
 
 def _pid(text: bytes) -> int | None:

@@ -23,6 +23,7 @@ from txqmp.monitor.spool.intake import SpoolCounters
 from txqmp.monitor.spool.limits import DEFAULT_LIMITS, SpoolLimits
 from txqmp.monitor.spool.reader import BATCH, BATCH_BYTES, Reader
 from txqmp.monitor.spool.records import Batch, DeadLetter, Item, Stored
+from txqmp.monitor.spool.rewinds import Rewinds
 from txqmp.monitor.spool.state import SpoolState
 from txqmp.monitor.spool.store import Change, Store
 from txqmp.monitor.spool.vms import LastHeard, tidy
@@ -88,6 +89,7 @@ class Spool:
         self._grace = grace
         self._phase = _Phase.NEW
         self._closing = False
+        self._rewinds = Rewinds()
         self._commits = GroupCommit(clock, writer, limits, failed=self._fail, observe=observe)
         # These two are used in their threads only.
         self._store: Store | None = None
@@ -281,9 +283,36 @@ class Spool:
     def ack(self, sink: str, position: int) -> Deferred[None]:
         """
         A sink has delivered everything up to a position, and told of every gap before it. Less than
-        before changes nothing.
+        before changes nothing; so does what comes while the sink is being rewound.
         """
+        if self._rewinds.is_running(sink):
+            return succeed(None)
         return self._change(partial(cursors.acknowledge, sink=sink, position=position))
+
+    def rewind(self, sink: str, position: int) -> Deferred[int]:
+        """
+        Have a sink deliver again what comes after a position, as far as it is there.
+
+        :returns: a Deferred of how many records it gets again. It fires when those who
+            :meth:`watch_rewinds` have been told.
+        """
+        self._rewinds.begin(sink)
+        # One of its own: who cancels it does not change what is being done.
+        rewound: Deferred[int] = Deferred()
+        change = self._change(partial(cursors.rewind, sink=sink, position=position))
+        change.addBoth(self._rewinds.end, sink)
+        change.addCallbacks(rewound.callback, rewound.errback)
+        return rewound
+
+    def watch_rewinds(self, sink: str, call: Callable[[], object]) -> Callable[[], None]:
+        """
+        Have something called after each :meth:`rewind` of a sink. Whoever delivers is to begin anew
+        with :meth:`read_for` then, without an ``after``, and not to acknowledge any more what was
+        read before.
+
+        :returns: what ends that.
+        """
+        return self._rewinds.watch(sink, call)
 
     def bury(self, sink: str, record: Stored, reason: str, attempts: int) -> Deferred[int]:
         """
