@@ -7,10 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from txqmp.monitor.commands import dead, events, forget, replay, status
+from txqmp.monitor.commands import dead, events, forget, replay, show, status
 from txqmp.monitor.commands.asking import Ask, ask
 from txqmp.monitor.commands.errors import CommandFailedError, WrongUsageError
-from txqmp.monitor.commands.show import complain
 from txqmp.monitor.spool import SpoolError
 
 
@@ -36,7 +35,10 @@ def main(words: Sequence[str] | None = None, ask: Ask = ask) -> int:
     if not words or words[0] not in COMMANDS:
         from txqmp.monitor.commands.foreground import run_daemon
 
-        return run_daemon(words)
+        code = run_daemon(words)
+        if "--help" in words:
+            show.say(_overview())
+        return code
     try:
         return _run(words, ask)
     except BrokenPipeError:
@@ -48,11 +50,20 @@ def main(words: Sequence[str] | None = None, ask: Ask = ask) -> int:
         return 130
 
 
+def _overview() -> str:
+    """The commands, for who asks for help."""
+    lines = [f"  qmp-monitor {name:<8} {_summary(name)}" for name in COMMANDS]
+    return "\n".join(["Commands for what a daemon has left, or does (--help says more):", *lines])
+
+
+def _summary(name: str) -> str:
+    return (COMMANDS[name].__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
+
+
 def _run(words: Sequence[str], ask: Ask) -> int:
     name = words[0]
     module = COMMANDS[name]
-    summary = (module.__doc__ or "").strip().partition("\n")[0]
-    parser = argparse.ArgumentParser(f"qmp-monitor {name}", description=summary)
+    parser = argparse.ArgumentParser(f"qmp-monitor {name}", description=_summary(name))
     module.add_arguments(parser)
     try:
         arguments = parser.parse_args(words[1:])
@@ -63,9 +74,9 @@ def _run(words: Sequence[str], ask: Ask) -> int:
         sys.stdout.flush()
         return code
     except WrongUsageError as problem:
-        complain(str(problem))
+        show.complain(str(problem))
         return 2
     except (CommandFailedError, SpoolError) as problem:
         sys.stdout.flush()
-        complain(str(problem))
+        show.complain(str(problem))
         return 1
