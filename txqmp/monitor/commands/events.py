@@ -68,15 +68,13 @@ def records(reader: Reader, wanted: Filter, after: int | None) -> Iterator[Store
     The records of a spool, up to the one that is the newest now.
 
     :param after: only those after this position; ``None`` for all that are there.
-    :raises CommandFailedError: there never was such a position.
-    :raises SpoolError: the spool cannot be read.
+    :raises SpoolError: the spool cannot be read, or there never was such a position.
     """
     last = reader.state().last
+    if after is not None and not 0 <= after <= last:
+        raise PositionError(after)
     while after is None or after < last:
-        try:
-            batch = reader.read(after, wanted=wanted)
-        except PositionError as problem:
-            raise CommandFailedError(str(problem)) from problem
+        batch = reader.read(after, wanted=wanted)
         yield from (each for each in batch.records if each.position <= last)
         after = batch.through
 

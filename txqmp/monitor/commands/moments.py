@@ -25,7 +25,7 @@ def duration(text: str) -> float:
             break
         seconds += float(found[1]) * _UNITS[found[2]]
         place = found.end()
-    if not text or place != len(text.rstrip()) or not math.isfinite(seconds):
+    if not place or place != len(text.rstrip()) or not math.isfinite(seconds):
         raise argparse.ArgumentTypeError(f"{text!r} is no duration, such as 90s, 15m, 1h30m or 2d")
     return seconds
 

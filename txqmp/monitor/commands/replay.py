@@ -13,9 +13,8 @@ import time
 
 from txqmp.monitor.commands import place, show
 from txqmp.monitor.commands.asking import Ask, change
-from txqmp.monitor.commands.errors import CommandFailedError
 from txqmp.monitor.commands.events import records, time_of
-from txqmp.monitor.spool import Filter, Reader, SinkState, UnknownSinkError
+from txqmp.monitor.spool import Filter, PositionError, Reader, SinkState, UnknownSinkError
 from txqmp.monitor.statedir import spool_directory
 
 
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace, ask: Ask) -> int:
     Do it.
 
     :raises WrongUsageError: a time is none.
-    :raises CommandFailedError: it cannot be done.
+    :raises CommandFailedError: the state directory cannot be found, or the daemon refuses.
     :raises SpoolError: the spool cannot be read or changed.
     """
     state, sink = place.state_directory(arguments), arguments.sink
@@ -93,12 +92,12 @@ def _position(reader: Reader, since: float | None, after: int | None) -> int:
     """
     The position after which everything is to come again.
 
-    :raises CommandFailedError: there never was such a position.
+    :raises PositionError: there never was such a position.
     """
     state = reader.state()
     if after is not None:
         if not 0 <= after <= state.last:
-            raise CommandFailedError(f"the spool has never had a record {after}")
+            raise PositionError(after)
         return after
     if since is None:
         return state.first - 1

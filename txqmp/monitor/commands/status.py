@@ -123,7 +123,7 @@ def find_problems(report: Report, max_lag: float) -> Iterator[str]:
         if not sink.attached:
             if sink.lag:
                 events = show.counted(sink.lag, "event")
-                yield f"sink {sink.name} is not configured any more, and {events} are kept for it"
+                yield f"sink {sink.name} is not configured any more, and keeps {events}"
         elif age is not None and age > max_lag:
             yield f"sink {sink.name} lags by {show.duration(age)}"
         if sink.dead:
