@@ -103,9 +103,7 @@ class ControlService(Service):
         # No lock file: it would outlive a daemon that is killed, and name what may by then be the
         # number of any other process.
         escaped = self.path.replace("\\", "\\\\").replace(":", "\\:")
-        self._endpoint = server_endpoint(
-            reactor, f"unix:{escaped}:lockfile=0", mode=SOCKET_MODE
-        )
+        self._endpoint = server_endpoint(reactor, f"unix:{escaped}:lockfile=0", mode=SOCKET_MODE)
         self._server = _Server(reactor, self)
         self._port: IListeningPort | None = None
 
@@ -119,7 +117,7 @@ class ControlService(Service):
         """
         super().startService()
         problems: list[Failure] = []
-        _remove_socket(self.path)
+        _make_room(self.path)
         listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, self._server)
         listening.addCallbacks(self._listens, problems.append)
         if problems:
@@ -249,11 +247,20 @@ def _user_of(transport: Any) -> int | None:
     return None
 
 
-def _remove_socket(path: str) -> None:
-    """Make room where a daemon that has ended left a socket; anything else is left alone."""
-    with suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
+def _make_room(path: str) -> None:
+    """
+    Remove the socket of a daemon that has ended.
+
+    :raises ConnectError: what is there is something else, or cannot be removed.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConnectError(f"cannot listen on {path}: something else is there")
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as problem:
+        raise ConnectError(f"cannot listen on {path}: {problem.strerror}") from problem
 
 
 def _counted(waiting: Deferred[int]) -> Deferred[dict[str, int]]:
