@@ -133,6 +133,10 @@ class Environment:
         """Run Python code, with arguments, away from the checkout; return what it prints."""
         return run(str(self._python), "-c", code, *args, cwd=self._directory)
 
+    def script(self, name: str, *args: str) -> str:
+        """Run a program that was installed; return what it prints."""
+        return run(str(self._directory / "bin" / name), *args, cwd=self._directory)
+
     def listings(self) -> dict[str, bool]:
         """Return whether twistd and twist list the plugin."""
         twistd = "from twisted.scripts.twistd import run; run()"
@@ -198,6 +202,8 @@ def test_wheel_install(checkout: Path, tmp_path: Path, environment: Environment)
     assert environment.listings() == {"twistd": False, "twist": False}
     environment.install(str(build(checkout, tmp_path)))
     assert environment.listings() == {"twistd": True, "twist": True}
+    assert environment.script(TAPNAME, "--version").startswith("txqmp ")
+    assert environment.script(TAPNAME, "status", "--help").startswith("usage: qmp-monitor status")
     environment.uninstall()
     assert environment.listings() == {"twistd": False, "twist": False}
 
@@ -206,6 +212,7 @@ def test_wheel_install(checkout: Path, tmp_path: Path, environment: Environment)
 def test_editable_install(checkout: Path, environment: Environment) -> None:
     environment.install("--editable", str(checkout))
     assert environment.listings() == {"twistd": True, "twist": True}
+    assert environment.script(TAPNAME, "--version").startswith("txqmp ")
     where = environment.run("import txqmp; print(txqmp.__file__)").strip()
     assert Path(where) == checkout / "txqmp" / "__init__.py"
     assert (checkout / PLUGIN).exists()
