@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,14 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from support.programs import require
 from support.qemu import RealQEMU
 from support.waiting import until, within
 from txqmp import connect
+from txqmp.monitor.signature import SigningKey, headers
 from txqmp.testing import SimulatedVM
 
 
@@ -334,6 +342,68 @@ async def test_amplifier(start: Start, place: Path) -> None:
     assert await qmp.execute("query-volume") == {"volume": 11}
     await qmp.disconnect()
     await program.interrupt()
+
+
+KEY = SigningKey(b"k" * 32)
+
+
+async def post(port: int, event: dict[str, Any], *, key: SigningKey = KEY, age: float = 0) -> int:
+    """Post an event as the daemon does; return the status of the answer."""
+    body = json.dumps(event).encode()
+
+    def send() -> int:
+        signed = headers([key], event["id"], time.time() - age, body)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("POST", "/", body, signed)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    return await within(deferToThread(send))
+
+
+@pytest_twisted.ensureDeferred
+async def test_webhook_receiver(start: Start, place: Path) -> None:
+    (place / "key").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}\n")
+    program = start("webhook_receiver.py", str(place / "key"), "0")
+    await program.says("listening on port")
+    port = int(program.output.split()[-1])
+    event = {"id": "1-1", "time": "2026-11-21T01:20:00Z", "subject": "vm1", "type": "STOP"}
+    assert await post(port, event) == 204
+    assert await post(port, event) == 204
+    assert await post(port, {**event, "id": "1-2", "type": "RESUME"}) == 204
+    other = {**event, "id": "1-3", "type": "FORGED"}
+    assert await post(port, other, key=SigningKey(b"x" * 32)) == 401
+    assert await post(port, other, age=301) == 401
+    assert await post(port, {**other, "data": "x" * (2 << 20)}) == 413
+    assert program.output.splitlines()[1:] == [
+        "2026-11-21T01:20:00Z vm1 STOP",
+        "2026-11-21T01:20:00Z vm1 RESUME",
+    ]
+    await program.interrupt()
+
+
+def test_units(place: Path) -> None:
+    """systemd understands each line of "qmp-monitor.service" and its socket."""
+    analyze = require("systemd-analyze", package="systemd")
+    for kind in ("service", "socket"):
+        name = f"qmp-monitor.{kind}"
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        # It looks for the program too.
+        (place / name).write_text(text.replace("/opt/txqmp/bin/qmp-monitor", "/bin/true"))
+    units = [str(place / name) for name in ("qmp-monitor.service", "qmp-monitor.socket")]
+    done = subprocess.run(
+        [analyze, "verify", *units], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # "qmp-monitor" is what they start, and the commands of it are those that there are.
+    commands = re.findall(r"^Exec\w+=/opt/txqmp/bin/(.*)$", text_of("service"), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["qmp-monitor"] * 2
+
+
+def text_of(kind: str) -> str:
+    return (EXAMPLES / f"qmp-monitor.{kind}").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["test_power_down", "test_reconnect"])

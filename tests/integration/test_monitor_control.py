@@ -80,6 +80,7 @@ async def test_commands(world: World) -> None:
     assert await qmp.execute("retry-dead", {"sink": "ops", "numbers": [9]}) == {"count": 0}
     assert await qmp.execute("retry-dead", {"sink": "ops"}) == {"count": 1}
     assert world.spool.state.sinks[0].retrying == 1
+    assert world.woken == ["ops", "ops"]
     dropped = await qmp.execute("drop-dead", {"sink": "ops", "numbers": [number]})
     assert dropped == {"count": 1}
     assert await qmp.execute("drop-dead", {"sink": "ops"}) == {"count": 0}

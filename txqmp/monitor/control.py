@@ -80,6 +80,7 @@ class ControlService(Service):
     :param directory: the state directory.
     :param spool: what the commands change.
     :param sinks: asked how the sinks stand.
+    :param wake: called with the name of a sink that has dead letters to try again.
     :raises ValueError: the path of the socket is longer than the kernel takes.
 
     :ivar refused: how many clients were sent away, because of who they are.
@@ -94,12 +95,14 @@ class ControlService(Service):
         spool: Controlled,
         *,
         sinks: Callable[[], Sequence[SinkStatus]] = tuple,
+        wake: Callable[[str], object] = lambda sink: None,
     ) -> None:
         self.refused = 0
         self.path = control_socket(directory)
         self._reactor = reactor
         self._spool = spool
         self._sinks = sinks
+        self._wake = wake
         # No lock file: it would outlive a daemon that is killed, and name what may by then be the
         # number of any other process.
         escaped = self.path.replace("\\", "\\\\").replace(":", "\\:")
@@ -158,7 +161,13 @@ class ControlService(Service):
         self, call: Call, sink: str, numbers: list[int] | None = None
     ) -> Deferred[dict[str, int]]:
         """Have dead letters tried again."""
-        return _counted(self._spool.retry_dead(sink, numbers))
+        retrying = self._spool.retry_dead(sink, numbers)
+        retrying.addCallback(self._retried, sink)
+        return _counted(retrying)
+
+    def _retried(self, count: int, sink: str) -> int:
+        self._wake(sink)
+        return count
 
     def drop_dead(
         self, call: Call, sink: str, numbers: list[int] | None = None

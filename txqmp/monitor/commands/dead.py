@@ -10,8 +10,8 @@ from typing import Any
 from txqmp.monitor.commands import place, show
 from txqmp.monitor.commands.asking import Ask, change
 from txqmp.monitor.commands.errors import CommandFailedError, WrongUsageError
-from txqmp.monitor.commands.events import text_of
 from txqmp.monitor.commands.replay import state_of
+from txqmp.monitor.outgoing import outgoing
 from txqmp.monitor.spool import DeadLetter, Reader
 from txqmp.monitor.statedir import spool_directory
 
@@ -136,7 +136,7 @@ def _event(letter: DeadLetter) -> Any:
     :raises CommandFailedError: the record is no event.
     """
     try:
-        return json.loads(text_of(letter.record))
+        return json.loads(outgoing(letter.record).text)
     except (RecursionError, ValueError) as problem:
         raise CommandFailedError(f"dead letter {letter.number} cannot be read") from problem
 

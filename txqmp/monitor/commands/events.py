@@ -6,11 +6,11 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from txqmp.monitor.cloudevents import numbered
 from txqmp.monitor.commands import place, show
 from txqmp.monitor.commands.asking import Ask
 from txqmp.monitor.commands.errors import CommandFailedError, WrongUsageError
 from txqmp.monitor.commands.moments import when
+from txqmp.monitor.outgoing import outgoing
 from txqmp.monitor.spool import Filter, PositionError, Reader, Stored
 from txqmp.monitor.statedir import spool_directory
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, ask: Ask) -> int:
             if until is not None and record.time > until:
                 continue  # clocks can be set back: there may be more
             try:
-                show.write(text_of(record))
+                show.write(outgoing(record).text)
             except ValueError:
                 broken += 1
     if broken:
@@ -77,15 +77,6 @@ def records(reader: Reader, wanted: Filter, after: int | None) -> Iterator[Store
         batch = reader.read(after, wanted=wanted)
         yield from (each for each in batch.records if each.position <= last)
         after = batch.through
-
-
-def text_of(record: Stored) -> bytes:
-    """
-    An event as sinks send it.
-
-    :raises ValueError: the record is no event.
-    """
-    return numbered(record.data, f"{record.run:016x}", record.position)
 
 
 def time_of(text: str | None, option: str, now: float) -> float | None:
