@@ -26,13 +26,14 @@ from twisted.python.failure import Failure
 
 from support.programs import require
 from support.qemu import RealQEMU
+from support.rabbitmq import RabbitMQ
 from support.waiting import until, within
 from txqmp import connect
 from txqmp.monitor.signature import SigningKey, headers
 from txqmp.testing import SimulatedVM
 
 
-pytest_plugins = ["support.sessions"]
+pytest_plugins = ["support.rabbitmq", "support.sessions"]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -404,6 +405,20 @@ def test_units(place: Path) -> None:
 
 def text_of(kind: str) -> str:
     return (EXAMPLES / f"qmp-monitor.{kind}").read_text(encoding="utf-8")
+
+
+def test_rabbitmq(rabbitmq: RabbitMQ) -> None:
+    """What "rabbitmq.json" defines is there: a quorum queue gets what is published."""
+    rabbitmq.control("import_definitions", str(EXAMPLES / "rabbitmq.json"))
+    with rabbitmq.channel() as channel:
+        channel.confirm_delivery()
+        channel.basic_publish("qmp", "qmp.STOP.uuid", b"event", mandatory=True)
+        method, _, body = channel.basic_get("qmp-events", auto_ack=True)
+        assert (method.routing_key, body) == ("qmp.STOP.uuid", b"event")
+        with pytest.raises(Exception, match="inequivalent arg 'x-queue-type'"):
+            channel.queue_declare("qmp-events", durable=True)
+    with rabbitmq.channel() as channel:
+        channel.queue_delete("qmp-events")
 
 
 @pytest.mark.parametrize("name", ["test_power_down", "test_reconnect"])

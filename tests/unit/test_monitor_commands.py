@@ -6,6 +6,8 @@ import argparse
 import importlib
 import json
 import os
+import re
+import shlex
 import sqlite3
 import sys
 import time
@@ -630,6 +632,23 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: qmp-monitor {name} ")
+
+
+def test_the_commands_of_the_documentation(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each runs as it is written."""
+    monkeypatch.setenv("STATE_DIRECTORY", world.state)
+    page = (Path(__file__).parents[2] / "docs" / "operating.rst").read_text(encoding="utf-8")
+    lines = [shlex.split(line)[1:] for line in re.findall(r"^    \$ (qmp-monitor .*)", page, re.M)]
+    commands = [words for words in lines if words[0] in COMMANDS]
+    assert len(commands) >= 13
+    assert {words[0] for words in commands} == set(COMMANDS)
+    for words in commands:
+        code = main(words, world.ask)
+        error = capsys.readouterr().err
+        expected = 1 if {"--check", "--max-lag"} & set(words) else 0
+        assert code == expected, (words, error)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
