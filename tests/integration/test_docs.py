@@ -416,7 +416,8 @@ def test_rabbitmq(rabbitmq: RabbitMQ) -> None:
         method, _, body = channel.basic_get("qmp-events", auto_ack=True)
         assert (method.routing_key, body) == ("qmp.STOP.uuid", b"event")
         with pytest.raises(Exception, match="inequivalent arg 'x-queue-type'"):
-            channel.queue_declare("qmp-events", durable=True)
+            limits = {"x-max-length": 1_000_000, "x-overflow": "reject-publish"}
+            channel.queue_declare("qmp-events", durable=True, arguments=limits)
     with rabbitmq.channel() as channel:
         channel.queue_delete("qmp-events")
 
@@ -440,5 +441,5 @@ async def test_examples_of_tests(name: str, start: Start, place: Path) -> None:
 def test_all_examples_are_tested() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     names = {path.stem for path in EXAMPLES.iterdir() if path.is_file()}
-    tested = {name for name in names if re.search(rf'"(test_)?{name}(\.py|\.tac)?"', tests)}
+    tested = {name for name in names if re.search(rf'"(test_)?{name}(\.\w+)?"', tests)}
     assert names == tested
