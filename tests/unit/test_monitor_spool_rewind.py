@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
 
 from support.deferreds import failure, pending, success
 from support.leaks import LoggedErrors
+from support.pump import PumpWorld
 from support.spool import SIZE, FaultyConnection, SpoolWorld
 from txqmp.monitor.spool import (
     Control,
@@ -132,7 +137,6 @@ def test_acknowledgements_on_their_way_do_not_undo_it(world: SpoolWorld) -> None
     first = world.spool.rewind("sink", 4)
     second = world.spool.rewind("sink", 2)
     late = world.spool.ack("sink", 6)
-    world.spool.watch_rewinds("sink", lambda: success(world.spool.ack("sink", 6)))
     assert success(late) is None
     world.writer.release()
     assert success(before) is None
@@ -204,3 +208,62 @@ def test_while_no_daemon_runs(tmp_path: Path) -> None:
             control.rewind("nobody", 1)
     with Reader(str(tmp_path)) as reader:
         assert [each.data[:1] for each in reader.read_for("sink").records] == [b"b", b"c"]
+
+
+# With a pump
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["send", "hold", "step", "release", "rewind", "stuck", "free"]))
+        | st.tuples(st.just("rewind"), st.integers(0, 8)),
+        max_size=30,
+    )
+)
+def test_a_pump_delivers_again_what_was_asked(steps: list[tuple[Any, ...]]) -> None:
+    """Whatever is on its way at that moment: what was delivered comes once more, after that."""
+    with tempfile.TemporaryDirectory(prefix="txqmp-spool-") as directory:
+        world = PumpWorld(Path(directory), SpoolLimits())
+        pump = world.begin()
+        stop = world.spool.watch_rewinds("ops", pump.rewind)
+        sent: list[str] = []
+        stuck: list[Deferred[None]] = []
+        asked: list[tuple[int, int, Deferred[int]]] = []
+
+        def free() -> None:
+            world.receiver.outcomes.clear()
+            while stuck:
+                stuck.pop(0).callback(None)
+
+        for step, *arguments in steps:
+            if step == "send":
+                sent.append(str(len(sent) + 1))
+                world.spool.put(world.draft(sent[-1]))
+            elif step == "hold" and world.writer.held is None:
+                world.writer.hold()
+            elif step == "step" and world.writer.held:
+                world.writer.step()
+            elif step == "release":
+                world.writer.release()
+            elif step == "rewind":
+                position = min(arguments[0] if arguments else 0, world.spool.state.last)
+                taken = len(world.receiver.taken)
+                asked.append((position, taken, world.spool.rewind("ops", position)))
+            elif step == "stuck" and not stuck:
+                stuck.append(Deferred())
+                world.receiver.outcomes.append(stuck[0])
+            elif step == "free":
+                free()
+        free()
+        world.writer.release()
+        free()
+        for position, taken, rewinding in asked:
+            again = [str(number + 1) for number in range(position, position + success(rewinding))]
+            later = iter(world.receiver.names[taken:])
+            assert all(name in later for name in again), (again, world.receiver.names[taken:])
+        states = {each.name: each for each in world.spool.state.sinks}
+        assert states["ops"].acked == len(sent)
+        assert set(world.receiver.names) == set(sent)
+        stop()
+        success(pump.stop())
+        world.close()

@@ -16,7 +16,7 @@ class Rewinds:
     """
     Which sinks are being rewound, and who is told when one was.
 
-    From the moment when it is asked for until it is committed, and whoever delivers has been told,
+    From the moment when it is asked for until whoever delivers is told that it is committed,
     acknowledgements are of what was read before: they would undo it.
     """
 
@@ -57,12 +57,13 @@ class Rewinds:
 
         :returns: the result, as it is.
         """
+        # First this: who is told may read and acknowledge at once.
+        self._running[sink] -= 1
+        if not self._running[sink]:
+            del self._running[sink]
         for watcher in [each for each, name in self._watchers.items() if name == sink]:
             try:
                 watcher()
             except Exception:
                 self._log.failure("nobody could be told that {sink} was rewound", sink=sink)
-        self._running[sink] -= 1
-        if not self._running[sink]:
-            del self._running[sink]
         return result
