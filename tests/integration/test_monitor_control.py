@@ -43,7 +43,10 @@ class World:
         self.directory = str(directory)
         self.sinks: list[SinkStatus] = []
         self.spool: Spool = make_spool(reactor, str(directory / "spool"), SpoolLimits())
-        self.service = ControlService(reactor, self.directory, self.spool, sinks=lambda: self.sinks)
+        self.woken: list[str] = []
+        self.service = ControlService(
+            reactor, self.directory, self.spool, sinks=lambda: self.sinks, wake=self.woken.append
+        )
         self.sessions: list[QMPProtocol] = []
 
     async def connect(self) -> QMPProtocol:
