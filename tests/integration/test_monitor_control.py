@@ -25,8 +25,9 @@ from support.waiting import end_session, until, within
 from txqmp import ConnectError, ExecuteError, QMPProtocol, ServerParseError, connect
 from txqmp.monitor import control
 from txqmp.monitor.control import ControlService
+from txqmp.monitor.pump import PumpState
 from txqmp.monitor.spool import Spool, SpoolLimits, Start, make_spool
-from txqmp.monitor.web.source import SinkState, SinkStatus
+from txqmp.monitor.web.source import SinkStatus
 
 
 pytest_plugins = ["support.sessions"]
@@ -42,7 +43,10 @@ class World:
         self.directory = str(directory)
         self.sinks: list[SinkStatus] = []
         self.spool: Spool = make_spool(reactor, str(directory / "spool"), SpoolLimits())
-        self.service = ControlService(reactor, self.directory, self.spool, sinks=lambda: self.sinks)
+        self.woken: list[str] = []
+        self.service = ControlService(
+            reactor, self.directory, self.spool, sinks=lambda: self.sinks, wake=self.woken.append
+        )
         self.sessions: list[QMPProtocol] = []
 
     async def connect(self) -> QMPProtocol:
@@ -89,11 +93,11 @@ async def test_commands(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_status(world: World) -> None:
     world.sinks = [
-        SinkStatus(name="ops", kind="webhook", state=SinkState.UP, sent=7),
+        SinkStatus(name="ops", kind="webhook", state=PumpState.UP, sent=7),
         SinkStatus(
             name="bus\ud800",
             kind="amqp",
-            state=SinkState.FAILING,
+            state=PumpState.FAILING,
             last_error="\ud800" * 5000,
             next_attempt=1_800_000_000.0,
         ),

@@ -29,7 +29,9 @@ from txqmp.monitor.config.filters import event_names
     ],
 )
 def test_endpoint(text: str, name: str, where: str) -> None:
-    assert places.endpoint(text) == Dial(where=where, name=name)
+    found = places.endpoint(text)
+    assert found == Dial(where=where, name=name)
+    assert found.named == (text != where)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Dial:
 
     where: str
     name: str
-    named: bool = True
+    named: bool = attrs.field(default=True, eq=False)
 
 
 Endpoint = Dial
