@@ -94,8 +94,8 @@ class GlobSource(MultiService):
 
     def scan(self) -> None:
         """
-        Look for sockets, once. Of those that are new, the first :data:`AT_ONCE` are dialled before
-        this returns.
+        Look for sockets, once. Of those that are new the first 50 are dialled before this returns,
+        the others in later turns of the reactor.
         """
         for path, source in list(self._found.items()):
             # Looked at by itself: where descriptors run out, a glob finds nothing and does not say.
