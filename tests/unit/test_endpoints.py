@@ -21,6 +21,7 @@ from twisted.internet import error as tx_error
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
@@ -35,6 +36,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
+from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 
 from support.deferreds import failure, pending, success
@@ -51,6 +53,7 @@ from txqmp.endpoints import (
     server_endpoint,
 )
 from txqmp.errors import ConnectError, ConnectFailure, ConnectTimeoutError
+from txqmp.inherited import InheritedServer
 
 
 @implementer(IReactorPluggableNameResolver)
@@ -350,6 +353,23 @@ def test_a_port_to_listen_on_can_be_named_in_many_ways(
 ) -> None:
     success(server_endpoint(reactor, where).listen(factory))
     assert (reactor.tcpServers[0][0], reactor.tcpServers[0][3]) == (port, interface)
+
+
+@pytest.mark.parametrize("where", ["systemd:domain=UNIX:name=none", "systemd:domain=UNIX:index=7"])
+def test_a_socket_that_was_not_passed_to_us(where: str) -> None:
+    with pytest.raises(ValueError, match="no such socket was passed to us"):
+        server_endpoint(None, where)
+
+
+def test_sockets_of_systemds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of UNIX sockets Twisted would change the permissions, and delete the file."""
+    listening = ListenFDs([7, 8], ("a", "b"))
+    monkeypatch.setattr("twisted.internet.endpoints._SystemdParser._sddaemon", listening)
+    unix = server_endpoint(None, "systemd:domain=UNIX:name=b")
+    assert isinstance(unix, InheritedServer)
+    assert repr(unix) == "<InheritedServer 8>"
+    tcp = server_endpoint(None, "systemd:domain=INET:name=a")
+    assert isinstance(tcp, AdoptedStreamServerEndpoint)
 
 
 def test_a_server_endpoint_is_a_server_endpoint() -> None:

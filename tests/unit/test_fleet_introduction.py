@@ -368,6 +368,23 @@ def test_one_name_is_no_matter_of_those_with_a_uuid(world: World) -> None:
     assert world.told("b") == ["connected", "snapshot"]
 
 
+def test_one_that_is_refused_may_be_stopped_and_started(world: World) -> None:
+    first = world.vm(uuid=UUID)
+    world.watch(first, "a")
+    second = world.watch(world.vm(uuid=UUID), "b")
+    for _ in range(2):
+        stopped = second.stopService()
+        second.startService()
+        world.pump.advance(3)
+        success(stopped)
+    assert world.fleet.refused == 3
+    first.kill()
+    world.pump.advance(1)
+    assert second.vm.state is VMState.UP
+    world.pump.advance(40)
+    assert world.told("b") == ["connected", "snapshot"]
+
+
 def test_one_that_waits_may_be_dropped(world: World) -> None:
     world.watch(world.vm(uuid=UUID), "a")
     second = world.watch(world.vm(uuid=UUID), "b")

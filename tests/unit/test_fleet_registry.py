@@ -129,7 +129,10 @@ def test_too_late_to_remember(fleet: Fleet) -> None:
     fleet.stopService()
 
 
-@pytest.mark.parametrize(("session", "seq"), [(-1, 0), (0, -1)])
-def test_no_past(session: int, seq: int) -> None:
-    with pytest.raises(ValueError, match=">= 0"):
-        Past(session, seq, 0.0)
+@pytest.mark.parametrize(
+    ("session", "seq", "last_time"),
+    [(-1, 0, 0.0), (0, -1, 0.0), (0, 0, -1.0), (0, 0, 1e18), (0, 0, float("nan"))],
+)
+def test_no_past(session: int, seq: int, last_time: float) -> None:
+    with pytest.raises(ValueError, match=r"must be [<>]= \d"):
+        Past(session, seq, last_time)

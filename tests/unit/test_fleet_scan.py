@@ -306,3 +306,30 @@ def test_a_link_to_itself(world: World) -> None:
     world.make("a.sock")
     world.start()
     assert world.names == ["a"]
+
+
+def test_a_thousand_sockets(clock: Clock, place: Path) -> None:
+    """They are not dialled all in one turn of the reactor."""
+    world = World(clock, place, max_vms=1000)
+    for number in range(1000):
+        world.make(f"{number:03}.sock")
+    world.start()
+    assert len(world.names) == 50
+    world.source.scan()
+    assert len(world.names) == 100
+    for _ in range(18):
+        clock.advance(0)
+    assert len(world.names) == 1000
+    assert world.source.unwatched == 0
+    success(world.fleet.stopService())
+
+
+def test_stops_while_there_are_more(world: World) -> None:
+    for number in range(60):
+        world.make(f"{number:03}.sock")
+    world.start()
+    success(world.fleet.stopService())
+    assert world.clock.getDelayedCalls() == []
+    assert len(world.names) == 50
+    world.start()
+    assert len(world.names) == 60

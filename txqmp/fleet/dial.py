@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ class DialSource(Service):
         self._configured = name
         self._introduction: Introduction | None = None
         self._waiting: Waiter | None = None
+        self._resting = False
         self._why: str | None = None
         self._place: str | None = None
         self.path: str | None = None
@@ -98,15 +100,17 @@ class DialSource(Service):
 
     def _refused(self, refusal: Refusal) -> None:
         self.vm.turned_away(refusal.reason)
+        self._resting = True
         self.factory.stop().addCallback(self._wait, refusal)
 
     def _wait(self, _: object, refusal: Refusal) -> None:
-        if self.running and self._waiting is None:
+        if self._resting:
             key = refusal.key or ""
             self._waiting = self._fleet.claims.wait(key, self._fleet.reactor, self._again)
 
     def _again(self) -> None:
         self._waiting = None
+        self._resting = False
         self.factory.dial(self._endpoint)
 
     def redial(self, reason: str) -> None:
@@ -123,6 +127,7 @@ class DialSource(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
+        self._resting = False
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
@@ -163,9 +168,9 @@ class DialSource(Service):
 
 
 def inode(path: str) -> tuple[int, int] | None:
-    """The device and inode of what a path leads to; ``None`` for nothing."""
+    """The device and inode of the socket that a path leads to; ``None`` where it leads to none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None

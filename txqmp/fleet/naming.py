@@ -150,7 +150,8 @@ def peer_of(transport: Any) -> str:
     """
     who = credentials(transport)
     if who is not None:
-        return f"pid {who.pid}" if who.pid else f"socket {os.fstat(transport.getHandle().fileno()).st_ino}"
+        inode = os.fstat(transport.getHandle().fileno()).st_ino
+        return f"pid {who.pid}" if who.pid else f"socket {inode}"
     peer = transport.getPeer()
     host, port = getattr(peer, "host", None), getattr(peer, "port", None)
     return f"{host}:{port}" if host is not None else clean(str(peer))

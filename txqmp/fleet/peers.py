@@ -85,8 +85,8 @@ class Peers:
 class Doorkeeper(Factory):
     """
     Looks at who connects before anything is read or written, and lets only some of them to a
-    factory. The others are refused gently (fact G48): a :data:`~txqmp.factory.MAX_REFUSALS` of them
-    at once, further ones just closed.
+    factory. The others are refused gently (fact G48): a hundred of them at once, further ones are
+    just closed.
 
     :param factory: for those who may connect.
     :param allowed: who may.

@@ -19,6 +19,8 @@ import attrs
 from txqmp.messages import Event
 
 
+# Of the year 9999: no calendar holds more.
+_LAST_SECOND = 253402300799
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -120,11 +122,14 @@ class Past:
     :ivar seq: the number of its last record.
     :ivar last_time: when that came to our notice, in seconds since the epoch.
     :ivar identity: what identified it; ``None`` for its name.
+    :raises ValueError: a number is negative, or the time is none.
     """
 
     session: int = attrs.field(validator=attrs.validators.ge(0))
     seq: int = attrs.field(validator=attrs.validators.ge(0))
-    last_time: float
+    last_time: float = attrs.field(
+        validator=[attrs.validators.ge(0), attrs.validators.le(_LAST_SECOND)]
+    )
     identity: str | None = None
 
 
