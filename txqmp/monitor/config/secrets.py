@@ -15,11 +15,10 @@ not appear in any message.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
+from txqmp.monitor.config.files import OpenFile
 from txqmp.monitor.config.table import At, Key, Keys, members, text
 
 
@@ -31,7 +30,6 @@ CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 
 _FORMS = '{ file = "…" }, { env = "…" } or { credential = "…" }'
 _KEYS: Keys = {kind: Key(text) for kind in ("file", "env", "credential")}
-_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
 def secret(value: object, at: At) -> str:
@@ -49,7 +47,7 @@ def secret(value: object, at: At) -> str:
         what = f"the environment variable {name}"
     else:
         what = _path(kind, name, at)
-        found = _read(what, private=kind == "file")
+        found = _decoded(_read(what, private=kind == "file"), what)
     found = found.rstrip()
     if not found:
         raise ValueError(f"{what} is empty")
@@ -65,8 +63,8 @@ def secret_path(value: object, at: At) -> str:
     """
     kind, name = _reference(value, at, "it is given as")
     path = _path(kind, name, at)
-    with closing(_Opened(path, private=kind != "credential")):
-        return path
+    _read(path, private=kind != "credential")
+    return path
 
 
 def open_path(value: object, at: At) -> str:
@@ -80,8 +78,17 @@ def open_path(value: object, at: At) -> str:
     else:
         kind, name = _reference(value, at, "it is given as a path,")
         path = _path(kind, name, at)
-    with closing(_Opened(path, private=False)):
-        return path
+    _read(path, private=False)
+    return path
+
+
+def _decoded(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        # It would show a part of the secret, as a cause too.
+        problem = ValueError(f"{what} is not UTF-8 text")
+    raise problem
 
 
 def _reference(value: object, at: At, hint: str) -> tuple[str, str]:
@@ -116,47 +123,10 @@ def _path(kind: str, name: str, at: At) -> str:
     return os.path.join(directory, name)
 
 
-class _Opened:
-    """A file that is open to be read, and is one."""
-
-    def __init__(self, path: str, *, private: bool) -> None:
-        try:
-            # What is no file could make us wait.
-            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as problem:
-            raise ValueError(f"{path}: {problem.strerror}") from problem
-        try:
-            mode = os.fstat(self._file).st_mode
-            if not stat.S_ISREG(mode):
-                raise ValueError(f"{path} is no file")
-            if private and mode & _OTHERS:
-                raise ValueError(
-                    f"{path} is open to others than its owner: its mode is"
-                    f" {stat.S_IMODE(mode):o} and must be 600"
-                )
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, limit: int) -> bytes:
-        with open(self._file, "rb", closefd=False) as file:
-            return file.read(limit)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-def _read(path: str, *, private: bool) -> str:
-    with closing(_Opened(path, private=private)) as opened:
-        try:
-            data = opened.read(MAX_SECRET + 1)
-        except OSError as problem:
-            raise ValueError(f"{path}: {problem.strerror}") from problem
-    if len(data) > MAX_SECRET:
-        raise ValueError(f"{path} is larger than {MAX_SECRET} bytes: it is no secret")
+def _read(path: str, *, private: bool) -> bytes:
+    """What is in a file."""
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        # Its message would show a part of it, and so would it as a cause.
-        problem_free = ValueError(f"{path} is not UTF-8 text")
-    raise problem_free
+        with OpenFile(path, private=private) as file:
+            return file.read(MAX_SECRET)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from problem
