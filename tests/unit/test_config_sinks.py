@@ -365,6 +365,20 @@ def test_keys_of_certificates(config_file: ConfigFile) -> None:
     sink(config_file, text.replace("KEY", "{ credential = 'open.pem' }"))
 
 
+def test_a_key_in_a_variable_that_is_to_name_its_file(config_file: ConfigFile) -> None:
+    config_file.environ["TLS_KEY"] = f"-----BEGIN PRIVATE KEY-----\n{HUSH}"
+    text = "type='webhook'\nurl='https://a/'\ntls = { cert='cert.pem', key = { env = 'TLS_KEY' } }"
+    assert config_file.sink_problem(text) == (
+        "tls: key: the file that $TLS_KEY names: No such file or directory"
+    )
+
+
+def test_many_authorities(config_file: ConfigFile) -> None:
+    """Their file is no secret, and may be large."""
+    config_file.secret("ca.pem", "x" * 300_000, mode=0o644)
+    sink(config_file, "type='webhook'\nurl='https://a/'\ntls = { ca='ca.pem' }")
+
+
 def test_urls_with_passwords(config_file: ConfigFile) -> None:
     for url in (
         f"https://user:{HUSH}@host/",

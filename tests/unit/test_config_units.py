@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_durations(value: object, seconds: float) -> None:
     [
         *("", "5", "s", "5 s", "-5s", "+5s", "5S", "1s1m", "1h1h", "5s ", "\u0665s", "5.s", "1e3s"),
         *("9" * 40 + "s", -1, -0.1, float("inf"), float("nan"), True, None, [], 10**400),
-        datetime.time(1, 2),
+        dt.time(1, 2),
     ],
 )
 def test_no_durations(value: object) -> None:

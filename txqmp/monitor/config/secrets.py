@@ -41,13 +41,13 @@ def secret(value: object, at: At) -> str:
     """
     kind, name = _reference(value, at, "a secret is not written here: give")
     if kind == "env":
-        found = _variable(name, at.source.environ)
-        if len(found) > MAX_SECRET:
-            raise ValueError(f"the environment variable {name} is too large for a secret")
         what = f"the environment variable {name}"
+        found = _variable(name, at)
+        if len(found) > MAX_SECRET:
+            raise ValueError(f"{what} is too large for a secret")
     else:
-        what = _path(kind, name, at)
-        found = _decoded(_read(what, private=kind == "file"), what)
+        what, _ = _path(kind, name, at)
+        found = _decoded(_read(what, kind == "file"), what)
     found = found.rstrip()
     if not found:
         raise ValueError(f"{what} is empty")
@@ -59,11 +59,12 @@ def secret_path(value: object, at: At) -> str:
     The path of a file that holds a secret, such as the key of a certificate, by a reference to it.
     That of an environment variable is what the variable says.
 
-    :raises ValueError: as above.
+    :raises ValueError: it is no reference, or the file cannot be read, or is open to others. No
+        message shows what a variable says: it may be the secret by mistake.
     """
     kind, name = _reference(value, at, "it is given as")
-    path = _path(kind, name, at)
-    _read(path, private=kind != "credential")
+    path, shown = _path(kind, name, at)
+    _try(path, shown, kind != "credential")
     return path
 
 
@@ -74,11 +75,11 @@ def open_path(value: object, at: At) -> str:
     :raises ValueError: it is none, or cannot be read.
     """
     if isinstance(value, str):
-        path = at.path(value)
+        path = shown = at.path(value)
     else:
         kind, name = _reference(value, at, "it is given as a path,")
-        path = _path(kind, name, at)
-    _read(path, private=False)
+        path, shown = _path(kind, name, at)
+    _try(path, shown, False)
     return path
 
 
@@ -102,31 +103,46 @@ def _reference(value: object, at: At, hint: str) -> tuple[str, str]:
     return kind, name
 
 
-def _variable(name: str, environ: Mapping[str, str]) -> str:
-    found = environ.get(name, "")
+def _variable(name: str, at: At) -> str:
+    found = at.source.environ.get(name, "")
     if not found.strip():
         raise ValueError(f"the environment variable {name} is not set, or empty")
     return found
 
 
-def _path(kind: str, name: str, at: At) -> str:
-    """The path that a reference stands for."""
+def _path(kind: str, name: str, at: At) -> tuple[str, str]:
+    """The path that a reference stands for, and what to call it in a message."""
     if kind == "env":
-        return at.path(_variable(name, at.source.environ))
+        return at.path(_variable(name, at).rstrip()), f"the file that ${name} names"
     if kind == "file":
-        return at.path(name)
+        path = at.path(name)
+        return path, path
     if "/" in name or name in (".", ".."):
         raise ValueError(f"{name!r} is no name of a credential")
     directory = at.source.environ.get(CREDENTIALS_VARIABLE)
     if not directory:
         raise ValueError(f"there is no ${CREDENTIALS_VARIABLE}: systemd gave no credentials")
-    return os.path.join(directory, name)
+    path = os.path.join(directory, name)
+    return path, path
 
 
-def _read(path: str, *, private: bool) -> bytes:
+def _read(path: str, private: bool) -> bytes:
     """What is in a file."""
     try:
         with OpenFile(path, private=private) as file:
             return file.read(MAX_SECRET)
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from problem
+
+
+def _try(path: str, shown: str, private: bool) -> None:
+    """See that a file can be read."""
+    try:
+        with OpenFile(path, private=private):
+            pass
+    except ValueError as problem:
+        reason = str(problem)
+    else:
+        return
+    # Without a cause, which could show the path.
+    raise ValueError(f"{shown}: {reason}")
