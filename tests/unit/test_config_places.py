@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from txqmp.monitor.config import Dial, places
+from txqmp.monitor.config import Dial, Glob, Listen, places
 from txqmp.monitor.config.filters import event_names
 
 
@@ -176,3 +176,59 @@ def test_no_url(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as raised:
         places.url(text)
     assert "password@" not in str(raised.value)
+
+
+# The URL's user or query may be secret, whatever is wrong with the rest.
+@pytest.mark.parametrize("text", ["http://user:hush@ho st/", "x://host/?token=hush", "hush@x?hush"])
+def test_a_url_that_is_none_is_not_shown(text: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        places.url(text)
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["tcp:9177", "tcp6:9177", "unix:/tmp/http.sock", "/tmp/http.sock"])
+def test_web(text: str) -> None:
+    assert places.web(text) == text
+
+
+def test_web_for_other_hosts() -> None:
+    text = "tcp:9177:interface=0.0.0.0"
+    assert places.web(text, remote=True) == text
+    with pytest.raises(ValueError, match="open to other hosts"):
+        places.web(text)
+
+
+@pytest.mark.parametrize("text", ["tcp:65536", "tcp6:port=99999:interface=lo", "ssl:70000"])
+def test_no_ports(text: str) -> None:
+    with pytest.raises(ValueError, match="ports end with 65535"):
+        places.listen(text)
+
+
+def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places.state_directory("new") == f"{tmp_path}/new"
+    assert places.state_directory(".") == str(tmp_path)
+    for text, problem in [
+        ("", "is empty"),
+        ("/etc/passwd", "/etc/passwd is no directory"),
+        ("a/b", f"there is no directory {tmp_path}/a"),
+    ]:
+        with pytest.raises(ValueError, match=problem):
+            places.state_directory(text)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="no permission to write in"):
+        places.state_directory(".")
+
+
+def test_what_tells_sources_apart(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    dial = places.endpoint(f"a={tmp_path}/x.sock")
+    assert places.place_of(dial) == ("socket", f"{tmp_path}/x.sock")
+    assert places.place_of(places.endpoint(f"b=unix:{tmp_path}/link/x.sock")) == places.place_of(
+        dial
+    )
+    assert places.place_of(Listen(where=f"unix:{tmp_path}/link/x.sock:mode=660")) == (
+        places.place_of(dial)
+    )
+    assert places.place_of(Listen(where="tcp:1")) == ("socket", "tcp:1")
+    assert places.place_of(Glob(patterns=("/x/*", "/y/*"))) == ("glob", "/x/*\n/y/*")

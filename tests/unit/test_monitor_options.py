@@ -10,7 +10,8 @@ import pytest
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from txqmp.monitor.config import HTTP, Config, Dial, Glob, Listen, Sink
+from support.configs import SINK, SOURCE
+from txqmp.monitor.config import HTTP, Config, Dial, Glob, Listen, Sink, load
 from txqmp.monitor.options import Options
 from txqmp.monitor.sinks.settings import JSONLSettings, WebhookSettings
 
@@ -205,6 +206,66 @@ def test_a_standard_output_that_is_closed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "__stdout__", None)
     assert problem("--demo").startswith("there is no standard output")
     assert parse("--demo", "--jsonl", str(tmp_path / "x")).stdout is False
+
+
+# A file
+
+
+def test_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.toml").write_text(SOURCE + SINK)
+    options = Options()
+    options.parseOptions(["--config", "a.toml"])
+    assert options.config == load("a.toml")
+    assert options.config_file == str(tmp_path / "a.toml")
+
+
+def test_no_file() -> None:
+    options = Options()
+    options.parseOptions(["--demo"])
+    assert options.config_file is None
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_file_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], check: bool
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("snik = 1")
+    with pytest.raises(SystemExit) as raised:
+        parse("--config", str(path), *(["--check-config"] if check else []))
+    assert raised.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f'{path}: unknown table "snik"; did you mean [[sink]]?',
+        f"{path}: nothing to watch: there is no [[source]]",
+        f"{path}: nobody would be told: there is no [[sink]] and no [http]",
+    ]
+
+
+def test_a_file_that_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.toml"
+    # There is no standard output, and no such socket; the daemon that is to run may have both.
+    path.write_text(f'{SINK}[[source]]\nlisten = "systemd:domain=UNIX:name=a"')
+    with pytest.raises(SystemExit) as raised:
+        parse("--check-config", "--config", str(path), runner=Runner(nodaemon=0, debug=False))
+    assert raised.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{path}: all of it is in order\n"
+    assert captured.err == ""
+
+
+def test_a_file_that_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(SOURCE + SINK)
+    with pytest.raises(SystemExit) as raised:
+        parse("--config", str(path), runner=Runner(nodaemon=0, debug=False))
+    assert raised.value.code == 1
+    assert capsys.readouterr().err == (
+        f"{path}: there is no standard output to print to: use twistd -n\n"
+    )
+    assert parse("--config", str(path), runner=Runner(nodaemon=1, debug=False)).stdout
 
 
 def test_help(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,10 @@ not appear in any message.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
+from txqmp.monitor.config.files import OpenFile
 from txqmp.monitor.config.table import At, Key, Keys, members, text
 
 
@@ -31,7 +30,6 @@ CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 
 _FORMS = '{ file = "…" }, { env = "…" } or { credential = "…" }'
 _KEYS: Keys = {kind: Key(text) for kind in ("file", "env", "credential")}
-_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
 def secret(value: object, at: At) -> str:
@@ -43,13 +41,13 @@ def secret(value: object, at: At) -> str:
     """
     kind, name = _reference(value, at, "a secret is not written here: give")
     if kind == "env":
-        found = _variable(name, at.source.environ)
-        if len(found) > MAX_SECRET:
-            raise ValueError(f"the environment variable {name} is too large for a secret")
         what = f"the environment variable {name}"
+        found = _variable(name, at)
+        if len(found) > MAX_SECRET:
+            raise ValueError(f"{what} is too large for a secret")
     else:
-        what = _path(kind, name, at)
-        found = _read(what, private=kind == "file")
+        what, _ = _path(kind, name, at)
+        found = _decoded(_read(what, kind == "file"), what)
     found = found.rstrip()
     if not found:
         raise ValueError(f"{what} is empty")
@@ -61,12 +59,13 @@ def secret_path(value: object, at: At) -> str:
     The path of a file that holds a secret, such as the key of a certificate, by a reference to it.
     That of an environment variable is what the variable says.
 
-    :raises ValueError: as above.
+    :raises ValueError: it is no reference, or the file cannot be read, or is open to others. No
+        message shows what a variable says: it may be the secret by mistake.
     """
     kind, name = _reference(value, at, "it is given as")
-    path = _path(kind, name, at)
-    with closing(_Opened(path, private=kind != "credential")):
-        return path
+    path, shown = _path(kind, name, at)
+    _try(path, shown, kind != "credential")
+    return path
 
 
 def open_path(value: object, at: At) -> str:
@@ -76,12 +75,21 @@ def open_path(value: object, at: At) -> str:
     :raises ValueError: it is none, or cannot be read.
     """
     if isinstance(value, str):
-        path = at.path(value)
+        path = shown = at.path(value)
     else:
         kind, name = _reference(value, at, "it is given as a path,")
-        path = _path(kind, name, at)
-    with closing(_Opened(path, private=False)):
-        return path
+        path, shown = _path(kind, name, at)
+    _try(path, shown, False)
+    return path
+
+
+def _decoded(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        # It would show a part of the secret, as a cause too.
+        problem = ValueError(f"{what} is not UTF-8 text")
+    raise problem
 
 
 def _reference(value: object, at: At, hint: str) -> tuple[str, str]:
@@ -95,68 +103,46 @@ def _reference(value: object, at: At, hint: str) -> tuple[str, str]:
     return kind, name
 
 
-def _variable(name: str, environ: Mapping[str, str]) -> str:
-    found = environ.get(name, "")
+def _variable(name: str, at: At) -> str:
+    found = at.source.environ.get(name, "")
     if not found.strip():
         raise ValueError(f"the environment variable {name} is not set, or empty")
     return found
 
 
-def _path(kind: str, name: str, at: At) -> str:
-    """The path that a reference stands for."""
+def _path(kind: str, name: str, at: At) -> tuple[str, str]:
+    """The path that a reference stands for, and what to call it in a message."""
     if kind == "env":
-        return at.path(_variable(name, at.source.environ))
+        return at.path(_variable(name, at).rstrip()), f"the file that ${name} names"
     if kind == "file":
-        return at.path(name)
+        path = at.path(name)
+        return path, path
     if "/" in name or name in (".", ".."):
         raise ValueError(f"{name!r} is no name of a credential")
     directory = at.source.environ.get(CREDENTIALS_VARIABLE)
     if not directory:
         raise ValueError(f"there is no ${CREDENTIALS_VARIABLE}: systemd gave no credentials")
-    return os.path.join(directory, name)
+    path = os.path.join(directory, name)
+    return path, path
 
 
-class _Opened:
-    """A file that is open to be read, and is one."""
-
-    def __init__(self, path: str, *, private: bool) -> None:
-        try:
-            # What is no file could make us wait.
-            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as problem:
-            raise ValueError(f"{path}: {problem.strerror}") from problem
-        try:
-            mode = os.fstat(self._file).st_mode
-            if not stat.S_ISREG(mode):
-                raise ValueError(f"{path} is no file")
-            if private and mode & _OTHERS:
-                raise ValueError(
-                    f"{path} is open to others than its owner: its mode is"
-                    f" {stat.S_IMODE(mode):o} and must be 600"
-                )
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, limit: int) -> bytes:
-        with open(self._file, "rb", closefd=False) as file:
-            return file.read(limit)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-def _read(path: str, *, private: bool) -> str:
-    with closing(_Opened(path, private=private)) as opened:
-        try:
-            data = opened.read(MAX_SECRET + 1)
-        except OSError as problem:
-            raise ValueError(f"{path}: {problem.strerror}") from problem
-    if len(data) > MAX_SECRET:
-        raise ValueError(f"{path} is larger than {MAX_SECRET} bytes: it is no secret")
+def _read(path: str, private: bool) -> bytes:
+    """What is in a file."""
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        # Its message would show a part of it, and so would it as a cause.
-        problem_free = ValueError(f"{path} is not UTF-8 text")
-    raise problem_free
+        with OpenFile(path, private=private) as file:
+            return file.read(MAX_SECRET)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from problem
+
+
+def _try(path: str, shown: str, private: bool) -> None:
+    """See that a file can be read."""
+    try:
+        with OpenFile(path, private=private):
+            pass
+    except ValueError as problem:
+        reason = str(problem)
+    else:
+        return
+    # Without a cause, which could show the path.
+    raise ValueError(f"{shown}: {reason}")

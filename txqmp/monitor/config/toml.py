@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from txqmp.monitor.config import places
 from txqmp.monitor.config.errors import ConfigError
+from txqmp.monitor.config.files import OpenFile
 from txqmp.monitor.config.filters import pattern_of
 from txqmp.monitor.config.model import (
     DEMO_NAME,
@@ -81,22 +81,10 @@ def load(path: str, *, inherited: bool = True, environ: Mapping[str, str] | None
 
 def _read(path: str) -> bytes:
     try:
-        # What is no file could make us wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise ConfigError(path, ["it is a directory"])
-            if not stat.S_ISREG(mode):
-                raise ConfigError(path, ["it is no file"])
-            data = file.read(MAX_FILE + 1)
-    except OSError as problem:
-        raise ConfigError(path, [problem.strerror or str(problem)]) from problem
-    except ValueError as problem:  # such as a path with a NUL
+        with OpenFile(path) as file:
+            return file.read(MAX_FILE)
+    except ValueError as problem:
         raise ConfigError(path, [str(problem)]) from problem
-    if len(data) > MAX_FILE:
-        raise ConfigError(path, [f"it is larger than {MAX_FILE >> 20} MiB"])
-    return data
 
 
 def _text(path: str, data: bytes) -> str:
@@ -268,16 +256,14 @@ def _sinks(tables: Sequence[tuple[dict[str, Any], At]], prefixes: tuple[str, str
 def _check_vms(sources: _Placed[Source], demo: bool) -> None:
     _once(sources, places.place_of, lambda source: f"{_where(source)} is")
     dials = [(source, at) for source, at in sources if isinstance(source, Dial)]
-    _once(dials, lambda dial: dial.name, lambda dial: f"a VM that is called {quoted(dial.name)} is")
+    _once(dials, lambda dial: dial.name, lambda dial: f"the name {quoted(dial.name)} is")
     for dial, at in dials:
         if demo and dial.name == DEMO_NAME:
             at.problem(f"the VM of the demonstration is called {quoted(DEMO_NAME)} too")
 
 
 def _check_sinks(sinks: _Placed[Sink]) -> None:
-    _once(
-        sinks, lambda sink: sink.name, lambda sink: f"a sink that is called {quoted(sink.name)} is"
-    )
+    _once(sinks, lambda sink: sink.name, lambda sink: f"the name {quoted(sink.name)} is")
     printing = [placed for placed in sinks if isinstance(placed[0].settings, StdoutSettings)]
     _once(printing, lambda _: True, lambda _: "the standard output is")
     files = [(s.settings, at) for s, at in sinks if isinstance(s.settings, JSONLSettings)]
@@ -288,9 +274,11 @@ def _once(placed: _Placed[_T], key: Callable[[_T], Hashable], words: Callable[[_
     """Note what is there twice."""
     first: dict[Hashable, At] = {}
     for each, at in placed:
-        before = first.setdefault(key(each), at)
-        if before is not at:
-            at.problem(f"{words(each)} in {before.place} already")
+        before = first.get(key(each))
+        if before is None:
+            first[key(each)] = at
+        else:
+            at.problem(f"{words(each)} {'here' if before is at else f'in {before.place}'} already")
 
 
 def _where(source: Source) -> str:
