@@ -15,7 +15,7 @@ from support.outgoing import event
 from txqmp.monitor.sinks.jsonl import AppendedFile
 
 
-KILLS = 12
+KILLS = 8
 BATCH = 1000
 DATA = b'{"text":"%b"}' % (b"x" * 3000)
 THEIRS = b'{"by":"others"}\n'
