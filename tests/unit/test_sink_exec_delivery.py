@@ -275,6 +275,31 @@ async def test_a_deadline(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_deadline_for_all(tmp_path: Path) -> None:
+    """Those whom the program has started are asked too."""
+    script = f"""
+        sh -c 'trap "echo asked > {tmp_path}/log; exit" TERM; while :; do sleep 0.05; done' &
+        trap : TERM
+        wait
+        wait
+    """
+    delivery = shell(script, timeout=1.5)
+    assert await outcome(delivery) == "the program has not ended within 1.5 s"
+    assert (tmp_path / "log").read_text() == "asked\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_end_with_the_program(tmp_path: Path) -> None:
+    script = f"""
+        sh -c 'trap "" TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done' &
+        wait
+    """
+    delivery = shell(script, timeout=1.5)
+    assert await outcome(delivery) == "the program has not ended within 1.5 s"
+    await until(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+@pytest_twisted.ensureDeferred
 async def test_will_not_end(tmp_path: Path) -> None:
     script = f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/pid; while :; do wait; done"
     delivery = shell(script, timeout=1.5, grace=0.2)
