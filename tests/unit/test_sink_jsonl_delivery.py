@@ -201,6 +201,7 @@ def test_others_append(path: Path, target: AppendedFile) -> None:
 
 
 TEXT = lines(events(3))
+LARGE = event(7, data=b'{"text":"%b"}' % (b"x" * jsonl.MAX_TORN)).text
 
 
 @given(place=st.integers(0, len(TEXT)), first=st.integers(0, 2))
@@ -232,6 +233,8 @@ def test_torn_by_a_crash(tmp_path_factory: pytest.TempPathFactory, place: int, f
         (event(7, spool="8f3c1d2a9b7e4c61").text[:-2], None),
         (b'{"by":"oth', None),
         (b"\0\0\0", None),
+        # It is so long that its beginning is not looked at.
+        (b"x" + LARGE[: jsonl.MAX_TORN], None),
         (b" " * (jsonl.MAX_TORN - 1), None),
         (b" " * jsonl.MAX_TORN, None),
         (b"x" * (jsonl.MAX_TORN + 1), None),

@@ -141,11 +141,11 @@ class AppendedFile:
         written, problem = write_all(descriptor, text)
         whole = text.rfind(b"\n", 0, written) + 1
         if whole < written:
-            _cut_off(descriptor, start, text[:written], whole)
+            _cut_off(descriptor, start + written, start + whole)
         # If this fails, what was written may be lost, though reading the file shows it still.
         os.fdatasync(descriptor)
         if problem is not None:
-            raise WriteError(problem, text.count(b"\n", len(before), max(whole, len(before))))
+            raise WriteError(problem, text.count(b"\n", len(before), whole))
 
 
 def _sync_directory(path: str) -> None:
@@ -188,26 +188,23 @@ def _mended(descriptor: int, lines: Sequence[bytes]) -> bytes:
     except ValueError:
         ours = _OURS.match(lines[0])
         is_ours = ours is not None and torn.startswith(ours.group())
-        if is_ours and _cut_off(descriptor, size - len(torn), torn, 0):
+        if is_ours and _cut_off(descriptor, size, size - len(torn)):
             return b""
     return b"\n"
 
 
-def _cut_off(descriptor: int, start: int, text: bytes, keep: int) -> bool:
+def _cut_off(descriptor: int, size: int, keep: int) -> bool:
     """
-    Cut off the end of a file, if it is what we think it is.
+    Cut off the end of a file, if nobody has appended to it.
 
-    :param start: where the text is.
-    :param text: what should be there, and nothing after it.
+    :param size: how large it should be.
     :param keep: how much of it is to stay.
     :returns: whether it was cut off. If not, it is mended as what is found at the next write.
     """
     try:
-        if os.fstat(descriptor).st_size != start + len(text):
+        if os.fstat(descriptor).st_size != size:
             return False
-        if os.pread(descriptor, len(text), start) != text:
-            return False
-        os.ftruncate(descriptor, start + keep)
+        os.ftruncate(descriptor, keep)
     except OSError:
         # Such as a file that can only be appended to (chattr +a).
         return False
