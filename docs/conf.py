@@ -26,11 +26,11 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # The build needs no network, so what belongs to others is not linked.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|datetime|os|pathlib|pika|ssl|treq|twisted|zope)\..*"),
+    (r"py:.*", r"(collections|datetime|ipaddress|os|pathlib|pika|ssl|treq|twisted|zope)\..*"),
     (r"py:class", r"Any|Callable|Coroutine|Hashable|Iterable|Iterator|Literal|Mapping|Sequence"),
     (r"py:class", r"Clock|Deferred|Factory|Failure|I[A-Z]\w+|Logger|LogLevel|datetime|deque"),
     (r"py:class", r"_[A-Z]\w*"),  # type variables
-    (r"py:class", r"ConnectionParameters"),
+    (r"py:class", r"ConnectionParameters|EncodedURL|HTTPClient|HTTPConnectionPool"),
     (r"py:class", r"Place"),
     (r"py:class", r"Where"),
 ]

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from support.amqp import event, events
+from support.leaks import LeakCheck
 from support.waiting import until, within
 from support.webhook import Raw, Receiver
 from txqmp.monitor.cloudevents import BATCHED
@@ -52,7 +53,7 @@ def ids(receiver: Receiver) -> list[str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_posts(receiver: Receiver, make: Make) -> None:
+async def test_posts(receiver: Receiver, make: Make, leak_check: LeakCheck) -> None:
     sink = make(receiver.url(path="/qmp?token=secret"), authorization="Bearer swordfish")
     assert sink.name == f"webhook http://127.0.0.1:{receiver.number}/qmp"
     assert sink.batch == 1
@@ -72,6 +73,9 @@ async def test_posts(receiver: Receiver, make: Make) -> None:
     assert first.headers["webhook-id"] == events(1)[0].id
     assert "webhook-signature" not in first.headers
     assert "secret" not in repr(sink)
+    # Twisted would say of each connection that it starts and stops.
+    await within(sink.stop())
+    assert not [line for line in leak_check.collector.text if "HTTP11" in line]
     assert "swordfish" not in repr(sink)
 
 
@@ -325,6 +329,23 @@ async def test_a_body_that_can_be_read_keeps_the_connection(receiver: Receiver, 
     receiver.posts.answers = [receiver.posts.say(500, b"x" * 4096)]
     await refused(sink.deliver(events(1)))
     await within(sink.deliver(events(1)))
+    assert receiver.connections == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_too_long_is_not_waited_for(receiver: Receiver, make: Make) -> None:
+    sink = make(receiver.url())
+    receiver.posts.answers = [receiver.posts.hang_in_body(500, b"x" * 5000)]
+    assert (await refused(sink.deliver(events(1)))).reason.startswith("answered 500: xxx")
+    await until(lambda: receiver.open == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_limit_is_for_each_answer(receiver: Receiver, make: Make) -> None:
+    sink = make(receiver.url())
+    receiver.posts.answers = [receiver.posts.say(200, b"x" * 4096)] * 20
+    assert MAX_ANSWER < 20 * 4096
+    await within(sink.deliver(events(20)))
     assert receiver.connections == 1
 
 

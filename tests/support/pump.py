@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from support.deferreds import success
 from support.spool import SpoolWorld
 from txqmp.monitor.envelope import Envelope
-from txqmp.monitor.pump import Pump
+from txqmp.monitor.pump import SinkPump
 from txqmp.monitor.sinks.delivery import OutgoingEvent, UnavailableError
 from txqmp.monitor.spool import Item, SpoolLimits
 
@@ -106,8 +106,8 @@ class PumpWorld(SpoolWorld):
         self.random = 0.5
         self.gone = 0
 
-    def make(self, **options: Any) -> Pump:
-        return Pump(
+    def make(self, **options: Any) -> SinkPump:
+        return SinkPump(
             self.clock,
             self.spool,
             "ops",
@@ -121,7 +121,7 @@ class PumpWorld(SpoolWorld):
             },
         )
 
-    def begin(self, **options: Any) -> Pump:
+    def begin(self, **options: Any) -> SinkPump:
         pump = self.make(**options)
         pump.start()
         return pump

@@ -87,7 +87,7 @@ class Posts(Resource):
 
         def answer(request: Any) -> int:
             request.setResponseCode(status)
-            request.setHeader("Content-Length", "100")
+            request.setHeader("Content-Length", "100000")
             request.write(data)
             return self.hang(request)
 

@@ -537,7 +537,7 @@ def test_the_observer(world: PumpWorld) -> None:
         ("dead", "ops", "rejected", 1),
         ("attempt", "ops", "gone", 0.0),
     ]
-    assert repr(pump) == "<Pump ops disabled>"
+    assert repr(pump) == "<SinkPump ops disabled>"
     success(pump.stop())
 
 

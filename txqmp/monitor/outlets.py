@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from txqmp.monitor.config import Sink
 from txqmp.monitor.envelope import Envelope
 from txqmp.monitor.observation import Observation
-from txqmp.monitor.pump import GRACE, Pump
+from txqmp.monitor.pump import GRACE, SinkPump
 from txqmp.monitor.sinks.make import kind_of, make_delivery
 from txqmp.monitor.spool import Spool
 
@@ -28,7 +28,7 @@ class Outlet:
     sink: Sink
     kind: str
     envelope: Envelope
-    pump: Pump
+    pump: SinkPump
     forget: Callable[[], None]
 
 
@@ -126,7 +126,7 @@ class Outlets:
             )
 
     def _make(self, sink: Sink) -> Outlet:
-        pump = Pump(
+        pump = SinkPump(
             self._reactor,
             self._spool,
             sink.name,

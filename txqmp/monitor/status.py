@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from txqmp.fleet import Fleet
 from txqmp.fleet.vm import VM
 from txqmp.monitor.outgoing import outgoing
-from txqmp.monitor.pump import Pump
+from txqmp.monitor.pump import SinkPump
 from txqmp.monitor.spool import Batch, SinkState, Spool, SpoolLimits
 from txqmp.monitor.web.rates import RateMeter
 from txqmp.monitor.web.source import (
@@ -95,7 +95,7 @@ class MonitorStatus:
         spool: Spool,
         limits: SpoolLimits,
         rates: RateMeter,
-        pumps: Callable[[], Iterable[tuple[str, Pump]]],
+        pumps: Callable[[], Iterable[tuple[str, SinkPump]]],
         listening: Callable[[], bool],
     ) -> None:
         self.config = ConfigStatus()
@@ -170,7 +170,7 @@ def _vm(vm: VM) -> VMStatus:
     )
 
 
-def _sink(kind: str, pump: Pump, cursors: dict[str, SinkState], now: float) -> SinkStatus:
+def _sink(kind: str, pump: SinkPump, cursors: dict[str, SinkState], now: float) -> SinkStatus:
     cursor = cursors.get(pump.name)
     since = None if cursor is None else cursor.since
     return SinkStatus(

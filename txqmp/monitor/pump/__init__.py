@@ -1,5 +1,5 @@
 """
-From the spool to a receiver: a :class:`Pump` for each sink.
+From the spool to a receiver: a :class:`SinkPump` for each sink.
 
 It reads what its sink has not had, hands it over in order, and acknowledges what was taken. What
 becomes of what was not taken:
@@ -18,12 +18,12 @@ No pump waits for another, and QEMU for none.
 """
 
 from txqmp.monitor.pump.courier import MAX_AGE, Courier, Parcel
-from txqmp.monitor.pump.pump import GRACE, Pump
+from txqmp.monitor.pump.pump import GRACE, SinkPump
 from txqmp.monitor.pump.state import PumpCounters, PumpObserver, PumpState
 
 
 __all__ = [
-    "Pump",
+    "SinkPump",
     "GRACE",
     "MAX_AGE",
     "PumpState",

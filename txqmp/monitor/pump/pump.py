@@ -1,4 +1,4 @@
-"""What a sink has not had, handed over in order: :class:`Pump`."""
+"""What a sink has not had, handed over in order: :class:`SinkPump`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ READ = 1000
 """How many events are read at once at most."""
 
 
-class Pump:
+class SinkPump:
     """
     Hands one sink's events over. It reads ahead by one batch, so that at most two are in memory.
 
@@ -102,7 +102,7 @@ class Pump:
         self._stopped: Deferred[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Pump {self.name} {self.state.value}>"
+        return f"<SinkPump {self.name} {self.state.value}>"
 
     @property
     def state(self) -> PumpState:
