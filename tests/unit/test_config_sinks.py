@@ -196,11 +196,11 @@ def test_others(config_file: ConfigFile, text: str, settings: SinkSettings, name
         ("type='webhook'\nurl='x'", "url: 'x' is no URL, such as https://ops.example/qmp"),
         (
             "type='webhook'\nurl='http://ops.example/'",
-            "ops.example is another host: that needs https, or allow_plaintext = true",
+            "ops.example is another host: that needs https, or allow_plaintext",
         ),
         (
             "type='webhook'\nurl='http://localhost/'\ntls={ca='ca.pem'}",
-            "tls is of use with https only",
+            "http://localhost/ does not use TLS: that needs https",
         ),
         (
             "type='webhook'\nurl='https://a/'\ntls={cert='cert.pem'}",
@@ -339,10 +339,10 @@ def test_credentials_may_be_open(config_file: ConfigFile) -> None:
 
 def test_the_end_of_a_line_is_no_part_of_it(config_file: ConfigFile) -> None:
     config_file.environ["TOKEN"] = f" {HUSH} \r\n"
-    text = "type='webhook'\nurl='https://a/'\nauthorization = { env = 'TOKEN' }"
+    text = "type='amqp'\nhost='localhost'\nuser='u'\npassword = { env = 'TOKEN' }"
     settings = sink(config_file, text).settings
-    assert isinstance(settings, WebhookSettings)
-    assert settings.authorization == f" {HUSH}"
+    assert isinstance(settings, AMQPSettings)
+    assert settings.password == f" {HUSH}"
 
 
 def test_signing_keys_that_are_none(config_file: ConfigFile) -> None:

@@ -46,6 +46,7 @@ from txqmp.monitor.sinks.settings import (
     WebhookMode,
     WebhookSettings,
 )
+from txqmp.monitor.sinks.webhook import shown
 from txqmp.monitor.spool.cursors import Start
 from txqmp.monitor.spool.filter import Filter
 from txqmp.monitor.web.hosts import is_loopback
@@ -122,10 +123,10 @@ def _webhook(**found: Any) -> WebhookSettings:
     parts = urlsplit(settings.url)
     if parts.scheme == "http":
         if settings.tls is not None:
-            raise ValueError("tls is of use with https only")
+            raise ValueError(f"{shown(settings.url)} does not use TLS: that needs https")
         if not settings.allow_plaintext and not is_loopback(str(parts.hostname)):
             raise ValueError(
-                f"{parts.hostname} is another host: that needs https, or allow_plaintext = true"
+                f"{parts.hostname} is another host: that needs https, or allow_plaintext"
             )
     return settings
 
