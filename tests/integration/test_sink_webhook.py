@@ -492,6 +492,7 @@ async def test_stopping(how: str, receiver: Receiver, make: Make) -> None:
     if work is not None:
         assert (await refused(work)).reason == "stopped"
     await within(stopping)
+    assert not sink._endpoint.open
     await until(lambda: receiver.open == 0)
     assert (await refused(sink.deliver(events(1)))).reason == "stopped"
     await within(sink.stop())
