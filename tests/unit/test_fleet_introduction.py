@@ -199,6 +199,26 @@ def test_of_too_many_the_last_are_kept_and_the_snapshot(world: World, clock: Clo
     assert numbers == list(range(dropped["count"], MAX_EARLY + 10))
 
 
+def test_nothing_is_kept_any_more(world: World) -> None:
+    """Neither of one that is known, nor of one that is refused."""
+    first, second = world.vm("web"), world.vm("web")
+    held = second.hold("query-name")
+    world.dial_in(first)
+    world.dial_in(second)
+    second.send_event("NOISE")
+    world.pump()
+    held.release()
+    world.pump()
+    for vm in (first, second):
+        vm.send_event("NOISE")
+    world.pump()
+    assert world.told("web") == ["connected", "snapshot", "refused", "NOISE"]
+    introductions = tuple(world.listen._introductions.values())
+    assert len(introductions) == 2
+    for introduction in introductions:
+        assert not introduction._held
+
+
 def test_one_that_ends_before_it_has_answered(world: World) -> None:
     vm = world.vm(uuid=UUID)
     for command in QUERIES:
