@@ -11,8 +11,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
-from support.amqp import event, events
 from support.leaks import LeakCheck
+from support.outgoing import event, events
 from support.waiting import until, within
 from support.webhook import Raw, Receiver
 from txqmp.monitor.cloudevents import BATCHED

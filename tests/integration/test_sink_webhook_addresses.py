@@ -13,7 +13,7 @@ from twisted.internet import address as tcp
 from twisted.internet.interfaces import IHostnameResolver
 from zope.interface import implementer
 
-from support.amqp import events
+from support.outgoing import events
 from support.waiting import until, within
 from support.webhook import Receiver
 from txqmp.monitor.sinks.delivery import UnavailableError

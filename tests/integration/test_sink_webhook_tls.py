@@ -17,9 +17,9 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 
-from support.amqp import events
 from support.certificates import Authority
 from support.leaks import LoggedErrors
+from support.outgoing import events
 from support.waiting import within
 from support.webhook import Raw, Receiver, delivery
 from txqmp.monitor.sinks.delivery import UnavailableError

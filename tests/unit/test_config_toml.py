@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.configs import SINK, SOURCE, ConfigFile
-from txqmp.monitor.config import HTTP, Config, ConfigError, Dial, Glob, Listen, Peers, Sink, load
+from txqmp.fleet.peers import Peers
+from txqmp.monitor.config import HTTP, Config, ConfigError, Dial, Glob, Listen, Sink, load
 from txqmp.monitor.config.model import default_node, default_state_dir
 from txqmp.monitor.config.sinks import KINDS, common_keys
 from txqmp.monitor.config.sources import kinds
@@ -175,12 +176,6 @@ def test_the_page_is_enough(config_file: ConfigFile) -> None:
 def test_allowed_peers(config_file: ConfigFile, value: str, peers: Peers) -> None:
     config = config_file.load(f"{SINK}[[source]]\nlisten = '/tmp/in.sock'\nallow = {value}")
     assert config.sources == (Listen(where="/tmp/in.sock", allow=peers),)
-    assert peers.allows(0, 4711)
-    assert not peers.allows(4711, 4711)
-
-
-def test_a_group_is_enough() -> None:
-    assert Peers(gids=frozenset({7})).allows(4711, 7)
 
 
 def test_paths_begin_beside_the_file(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import txqmp
-from support.amqp import event, events
+from support.outgoing import event, events
 from txqmp.monitor.cloudevents import EventBatch
 from txqmp.monitor.signature import SigningKey, verify
 from txqmp.monitor.sinks.settings import WebhookMode
