@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -37,26 +36,20 @@ from txqmp.monitor.config.table import (
 from txqmp.monitor.signature import SigningKey
 from txqmp.monitor.sinks.amqp.settings import AMQPTLS, AMQPSettings
 from txqmp.monitor.sinks.settings import (
+    FACILITIES,
     ClientTLS,
     ExecSettings,
     JournaldSettings,
     JSONLSettings,
     StdoutSettings,
+    SyslogFormat,
     SyslogSettings,
     WebhookMode,
     WebhookSettings,
 )
-from txqmp.monitor.sinks.webhook import shown
 from txqmp.monitor.spool.cursors import Start
 from txqmp.monitor.spool.filter import Filter
-from txqmp.monitor.web.hosts import is_loopback
 
-
-FACILITIES = (
-    *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"),
-    *("authpriv", "ftp", *(f"local{number}" for number in range(8))),
-)
-"""The facilities of a system's log (RFC 5424, section 6.2.1, by the names that are in use)."""
 
 MAX_NAME = 200
 """The longest name of a sink, in characters."""
@@ -93,13 +86,6 @@ def _signing_key(value: Any, at: At) -> SigningKey:
     return SigningKey.parse(secret(value, at))
 
 
-def _authorization(value: Any, at: At) -> str:
-    found = secret(value, at)
-    if not (found.isascii() and found.isprintable()):
-        raise ValueError("it has something in it that a header does not take")
-    return found
-
-
 def _command(value: Any, at: At) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError('it must be a list of the program and its arguments: ["/usr/bin/…", "…"]')
@@ -116,19 +102,6 @@ def _argument(value: Any, at: At) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError("it must be text")
     return value
-
-
-def _webhook(**found: Any) -> WebhookSettings:
-    settings = WebhookSettings(**found)
-    parts = urlsplit(settings.url)
-    if parts.scheme == "http":
-        if settings.tls is not None:
-            raise ValueError(f"{shown(settings.url)} does not use TLS: that needs https")
-        if not settings.allow_plaintext and not is_loopback(str(parts.hostname)):
-            raise ValueError(
-                f"{parts.hostname} is another host: that needs https, or allow_plaintext"
-            )
-    return settings
 
 
 _TLS: Keys = {
@@ -157,12 +130,12 @@ KINDS = {
     "stdout": Kind(StdoutSettings, {}),
     "jsonl": Kind(JSONLSettings, {"path": Key(_path, required=True)}),
     "webhook": Kind(
-        _webhook,
+        WebhookSettings,
         {
             "url": Key(checked(places.url), required=True),
             "mode": Key(choice(WebhookMode)),
             "signing_keys": Key(several(_signing_key)),
-            "authorization": Key(_authorization),
+            "authorization": Key(secret),
             "timeout": Key(duration(0.001, 3600.0)),
             "batch": Key(integer(1, 1000)),
             "tls": Key(table(_TLS, ClientTLS)),
@@ -189,9 +162,24 @@ KINDS = {
             "confirm_timeout": Key(_LIMIT),
         },
     ),
-    "syslog": Kind(SyslogSettings, {"path": Key(_socket), "facility": Key(checked(_facility))}),
-    "journald": Kind(JournaldSettings, {"path": Key(_socket)}),
-    "exec": Kind(ExecSettings, {"command": Key(_command, required=True), "timeout": Key(_LIMIT)}),
+    "syslog": Kind(
+        SyslogSettings,
+        {
+            "path": Key(_socket),
+            "facility": Key(checked(_facility)),
+            "format": Key(choice(SyslogFormat)),
+            "identifier": Key(text),
+        },
+    ),
+    "journald": Kind(JournaldSettings, {"path": Key(_socket), "identifier": Key(text)}),
+    "exec": Kind(
+        ExecSettings,
+        {
+            "command": Key(_command, required=True),
+            "timeout": Key(_LIMIT),
+            "grace": Key(duration(0.001, 60.0)),
+        },
+    ),
 }
 """The kinds of sinks, by the ``type`` of their tables."""
 
