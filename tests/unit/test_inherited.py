@@ -169,3 +169,39 @@ def test_no_descriptor_is_left(listener: socket.socket) -> None:
         port.connectionLost(None)
         assert reactor.calls == []
         assert reactor.readers == []
+
+
+class FullSocket:
+    """A socket that cannot give a connection, for want of descriptors or of anybody who waits."""
+
+    def __init__(self, *problems: int) -> None:
+        self.problems = list(problems)
+
+    def fileno(self) -> int:
+        return 0
+
+    def accept(self) -> Any:
+        number = self.problems.pop(0)
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize(
+    ("problems", "rests"),
+    [
+        ([errno.EMFILE], True),
+        ([errno.ECONNABORTED, errno.ENFILE], True),
+        ([errno.EAGAIN], False),
+        ([errno.ECONNABORTED, errno.EAGAIN], False),
+    ],
+)
+def test_nothing_can_be_accepted(listener: socket.socket, problems: list[int], rests: bool) -> None:
+    reactor = Reactor()
+    port: Any = success(InheritedServer(reactor, listener.fileno()).listen(Greeters()))
+    with port._socket:
+        port._socket, sock = FullSocket(*problems), port._socket
+        port.doRead()
+        assert bool(reactor.calls) is rests
+        assert (reactor.readers == []) is rests
+        assert port._socket.problems == []
+        port._socket = sock
+        port.stopListening()
