@@ -294,7 +294,7 @@ def test_secrets_are_not_written_here(config_file: ConfigFile, key: str, text: s
         ("{ file = 'empty' }", "HERE/empty is empty"),
         ("{ file = 'large' }", "HERE/large: it is larger than 64 KiB"),
         ("{ file = 'binary' }", "HERE/binary is not UTF-8 text"),
-        ("{ file = 'lines' }", "it has something in it that a header does not take"),
+        ("{ file = 'lines' }", "not visible ASCII"),
         (
             "{ file = 'open' }",
             "HERE/open: it is open to others than its owner: its mode is 640 and must be 600",
