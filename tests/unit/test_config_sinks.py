@@ -294,7 +294,7 @@ def test_secrets_are_not_written_here(config_file: ConfigFile, key: str, text: s
         ("{ file = 'empty' }", "HERE/empty is empty"),
         ("{ file = 'large' }", "HERE/large: it is larger than 64 KiB"),
         ("{ file = 'binary' }", "HERE/binary is not UTF-8 text"),
-        ("{ file = 'lines' }", "not visible ASCII"),
+        ("{ file = 'lines' }", "the authorization is not visible ASCII on one line"),
         (
             "{ file = 'open' }",
             "HERE/open: it is open to others than its owner: its mode is 640 and must be 600",
