@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -101,7 +101,9 @@ class Recorder:
         if record.event is not None:
             self._observer.event_received(record.event.name)
         elif record.kind is Kind.GAP:
-            self._observer.gap(_word(record, "lost"))
+            self._observer.gap("disconnected")
+        elif record.kind is Kind.DROPPED:
+            self._observer.gap("dropped")
         elif record.kind is Kind.DISCONNECTED:
             expected = record.details.get("expected") or "shutdown" in record.details
             self._observer.vm_disconnected("shutdown" if expected else "lost")
@@ -134,9 +136,3 @@ class Recorder:
         idle, self._idle = self._idle, []
         for each in idle:
             each.callback(None)
-
-
-def _word(record: Record, otherwise: str) -> str:
-    """What a hole is counted under: the member ``why`` where there is one."""
-    why: Any = record.details.get("why")
-    return why if isinstance(why, str) else otherwise

@@ -23,12 +23,17 @@ class Sources:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._services: dict[Source, Service] = {}
+        # Those that could not be watched when it was tried last.
+        self._missing: set[Source] = set()
 
     @property
     def listening(self) -> bool:
         """Whether every place that is to be listened on is."""
         services = self._services.values()
-        return all(each.listening for each in services if isinstance(each, ListenSource))
+        missing = any(isinstance(each, Listen) for each in self._missing)
+        return not missing and all(
+            each.listening for each in services if isinstance(each, ListenSource)
+        )
 
     def add(self, sources: Iterable[Source]) -> None:
         """
@@ -40,7 +45,11 @@ class Sources:
         # What we listen on comes first: a glob may match it, and must not dial it.
         for source in sorted(sources, key=lambda source: not isinstance(source, Listen)):
             service = self._make(source)
-            service.setServiceParent(self._fleet)
+            try:
+                service.setServiceParent(self._fleet)
+            except QMPError:
+                service.disownServiceParent()
+                raise
             self._services[source] = service
 
     async def exchange(self, sources: Iterable[Source]) -> None:
@@ -55,11 +64,13 @@ class Sources:
                 await maybeDeferred(service.drop, "it is not to be watched any more")
             except Exception:
                 self._log.failure("{source}: cannot be given up", source=source)
+        self._missing.clear()
         for source in wanted:
             if source not in self._services:
                 try:
                     self.add([source])
                 except (QMPError, ValueError) as problem:
+                    self._missing.add(source)
                     self._log.error("{source}: {problem}", source=source, problem=problem)
 
     def _make(self, source: Source) -> Service:

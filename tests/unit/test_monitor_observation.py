@@ -1,0 +1,59 @@
+"""What is counted on the way."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from txqmp.monitor.observation import Observation
+from txqmp.monitor.web.source import Status
+
+
+def tell_all(observation: Observation) -> None:
+    observation.event_received("STOP")
+    observation.gap("disconnected")
+    observation.vm_disconnected("lost")
+    observation.spool_committed(0.25)
+    observation.spool_dropped("ops", "full", 3)
+    observation.sink_sent("ops", 2)
+    observation.sink_attempt("ops", "ok", 0.5)
+    observation.sink_dead("ops", "rejected")
+
+
+def test_nobody_wants_metrics() -> None:
+    clock = Clock()
+    observation = Observation(clock)
+    tell_all(observation)
+    observation.sink_gone("ops")
+    clock.advance(5)
+    assert observation.rates.rates().values == (0.2,)
+    assert observation.metrics is None
+
+
+def test_metrics_count_from_when_they_are_wanted() -> None:
+    observation = Observation(Clock())
+    tell_all(observation)
+    metrics = observation.want_metrics(lambda: Status(version="1", node="n", started=0.0))
+    tell_all(observation)
+    assert observation.want_metrics(lambda: Status(version="2", node="n", started=0.0)) is metrics
+    text = metrics.text().decode()
+    for line in (
+        'txqmp_events_received_total{event="STOP"} 1.0',
+        'txqmp_events_gaps_total{reason="disconnected"} 1.0',
+        'txqmp_vm_disconnects_total{reason="lost"} 1.0',
+        "txqmp_spool_commit_duration_seconds_count 1.0",
+        'txqmp_spool_dropped_events_total{reason="full",sink="ops"} 3.0',
+        'txqmp_sink_sent_events_total{sink="ops"} 2.0',
+        'txqmp_sink_attempts_total{outcome="ok",sink="ops"} 1.0',
+        'txqmp_sink_dead_events_total{reason="rejected",sink="ops"} 1.0',
+        'txqmp_sink_request_duration_seconds_count{sink="ops"} 1.0',
+    ):
+        assert line in text, line
+
+
+def test_what_was_counted_of_a_sink_that_is_gone_is_forgotten() -> None:
+    clock = Clock()
+    observation = Observation(clock)
+    metrics = observation.want_metrics(lambda: Status(version="1", node="n", started=0.0))
+    tell_all(observation)
+    observation.sink_gone("ops")
+    assert 'sink="ops"' not in metrics.text().decode()
