@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from txqmp.monitor.observation import Observation
+from txqmp.monitor.observation import LOOK_EVERY, Observation, ReactorLag
 from txqmp.monitor.web.source import Status
 
 
@@ -57,3 +57,19 @@ def test_what_was_counted_of_a_sink_that_is_gone_is_forgotten() -> None:
     tell_all(observation)
     observation.sink_gone("ops")
     assert 'sink="ops"' not in metrics.text().decode()
+
+
+def test_how_late_the_reactor_is() -> None:
+    clock = Clock()
+    observation = Observation(clock)
+    lag = ReactorLag(clock, observation)
+    lag.startService()
+    clock.advance(LOOK_EVERY)  # nobody wants to know
+    metrics = observation.want_metrics(lambda: Status(version="1", node="n", started=0.0))
+    clock.advance(LOOK_EVERY + 0.25)
+    assert "txqmp_reactor_lag_seconds 0.25" in metrics.text().decode()
+    clock.rightNow -= 100
+    clock.advance(LOOK_EVERY + 100)
+    assert "txqmp_reactor_lag_seconds 0.0" in metrics.text().decode()
+    lag.stopService()
+    assert clock.getDelayedCalls() == []

@@ -23,7 +23,7 @@ from support.deferreds import pending, success
 from support.leaks import LoggedErrors
 from support.pump import Receiver
 from support.spool import Turns
-from txqmp.fleet import GlobSource, Kind, ListenSource, Record
+from txqmp.fleet import Fleet, GlobSource, Kind, ListenSource, Record
 from txqmp.messages import Event
 from txqmp.monitor import outlets, service
 from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
@@ -226,6 +226,13 @@ def test_without_a_state_directory_nothing_is_left(
     assert list(world.directory.iterdir()) == []
 
 
+def test_the_state_directory_is_made(world: World) -> None:
+    directory = world.directory / "state"
+    world.begin(state_dir=str(directory))
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "spool" / "spool.db").exists()
+
+
 # What goes wrong
 
 
@@ -407,7 +414,8 @@ def test_what_is_watched(tmp_path: Path) -> None:
     # What is listened on comes before what may find it, the VM of the demonstration ends last.
     sources = [type(each) for each in made.fleet]
     assert sources.index(ListenSource) < sources.index(GlobSource)
-    assert [type(each) for each in made][-1] is DemoService
+    parts = [type(each) for each in made]
+    assert parts.index(Fleet) < parts.index(DemoService)
 
 
 class Runner(UsageOptions):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txqmp.monitor.web.rates import RateMeter
 from txqmp.monitor.web.source import Status
@@ -13,6 +14,10 @@ from txqmp.monitor.web.source import Status
 
 if TYPE_CHECKING:
     from txqmp.monitor.metrics import Metrics
+
+
+LOOK_EVERY = 1.0
+"""How often it is looked how late the reactor is, in seconds."""
 
 
 class Observation:
@@ -42,6 +47,11 @@ class Observation:
 
             self.metrics = Metrics(self._clock, status)
         return self.metrics
+
+    def reactor_lag(self, seconds: float) -> None:
+        """Something that was due came so late."""
+        if self.metrics is not None:
+            self.metrics.reactor_lag(seconds)
 
     # The fleet
 
@@ -94,3 +104,32 @@ class Observation:
         """A sink is not configured any more."""
         if self.metrics is not None:
             self.metrics.sink_gone(sink)
+
+
+class ReactorLag(Service):
+    """Sees how late the reactor is: whoever holds it up holds up all."""
+
+    def __init__(self, clock: IReactorTime, observation: Observation) -> None:
+        self._clock = clock
+        self._observation = observation
+        self._due = 0.0
+        self._call: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._again()
+
+    def stopService(self) -> None:
+        super().stopService()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _again(self) -> None:
+        self._due = self._clock.seconds() + LOOK_EVERY
+        self._call = self._clock.callLater(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        # A clock that was set back makes nobody early.
+        self._observation.reactor_lag(max(0.0, self._clock.seconds() - self._due))
+        self._again()

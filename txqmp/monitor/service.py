@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -25,7 +26,7 @@ from txqmp.monitor.config import Config, ConfigError, reload
 from txqmp.monitor.control import ControlService, version
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.ending import end_process_with
-from txqmp.monitor.observation import Observation
+from txqmp.monitor.observation import Observation, ReactorLag
 from txqmp.monitor.options import Options
 from txqmp.monitor.outlets import Outlet, Outlets
 from txqmp.monitor.pump import GRACE
@@ -131,6 +132,7 @@ class MonitorService(MultiService):
         if config.demo:
             DemoService(self.fleet).setServiceParent(self)
         self._serve(config)
+        ReactorLag(reactor, self.observation).setServiceParent(self)
         self._watchdog = WatchdogService(reactor, self._notifier, self._is_well)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -150,20 +152,12 @@ class MonitorService(MultiService):
 
     def _receiver_gone(self, outlet: Outlet) -> None:
         """Nobody reads what is printed (``qmp-monitor … | head``)."""
-        if outlet.kind == "stdout" and len(self.outlets) == 1 and self.running:
+        alone = len(self.outlets) == 1 and self._web is None
+        if outlet.kind == "stdout" and alone and self.running:
             self._log.info("nobody is told any more: the end")
             self._reactor.stop()
 
     # Beginning
-
-    def privilegedStartService(self) -> None:
-        """
-        Begin to listen, where that is to be done.
-
-        :raises ConnectError: a place cannot be listened on.
-        """
-        self.fleet.restore(self._remembered())
-        super().privilegedStartService()
 
     def _remembered(self) -> dict[str, Past]:
         """
@@ -181,9 +175,16 @@ class MonitorService(MultiService):
         }
 
     def startService(self) -> None:
+        """
+        Begin.
+
+        :raises ConnectError: a place cannot be listened on.
+        """
         self._hangup = _on_hangup(self._reactor, self.reload)
-        if self._is_temporary:
+        # If this cannot be done, the spool says why.
+        with suppress(OSError):
             os.mkdir(self._directory, 0o700)
+        self.fleet.restore(self._remembered())
         opening = self.spool.start()
         # Before the fleet: the sinks are to have all that it tells.
         self.outlets.open(self.config.sinks)
@@ -270,7 +271,10 @@ class MonitorService(MultiService):
         Open files anew, and do what the configuration says now (SIGHUP). One that cannot be used
         changes nothing.
         """
-        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+        done = self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+        return done.addErrback(
+            lambda failure: self._log.failure("the configuration was not loaded", failure)
+        )
 
     async def _reload(self) -> None:
         if not self.running:
