@@ -55,6 +55,7 @@ def run_daemon(words: Sequence[str]) -> int:
     from txqmp.monitor.tap import Options, makeService
 
     options = Options()
+    options.synopsis = f"Usage: qmp-monitor {options.synopsis}"
     try:
         options.parseOptions(list(words))
     except UsageError as problem:
