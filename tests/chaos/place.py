@@ -88,6 +88,7 @@ class Place:
         self.here = here
         self.key = "whsec_" + base64.b64encode(random.randbytes(32)).decode()
         (here / "vms").mkdir()
+        self.state_directory.mkdir(mode=0o700)
         for name, secret in (("signing.key", self.key), ("broker.password", PASSWORD)):
             path = here / name
             path.touch(mode=0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import threading
 import time
@@ -198,7 +199,7 @@ class _Run:
             self._problems.append("the daemon had ended by itself")
             return
         code = self._daemon.stop()
-        if code:
+        if code not in (0, -signal.SIGTERM):  # twistd ends as it was told to, by the signal
             self._problems.append(f"the daemon ended with {code}")
 
     # How it stands
