@@ -65,7 +65,7 @@ def received(
         else:
             seen.add(id)
             if places[id] != due:
-                report.problems.append(f"{id} arrived where {wanted[due:due + 1]} was due")
+                report.problems.append(f"{id} arrived where {wanted[due : due + 1]} was due")
             due = max(due, places[id] + 1)
     report.events = len(seen)
     report.lost = len(wanted) - len(seen)
@@ -151,9 +151,7 @@ def _counters(vm: str, told: list[Told], source: Raised, report: Numbers) -> Non
         report.problems.append(f"{vm}: the last events, {missing}, are missing")
 
 
-def _hole(
-    vm: str, missing: range, holes: list[Told], source: Raised, report: Numbers
-) -> None:
+def _hole(vm: str, missing: range, holes: list[Told], source: Raised, report: Numbers) -> None:
     """Events of a VM that are not there: between those before and behind, it is told of."""
     report.holes += len(missing)
     since = min((each.since for each in holes if each.since is not None), default=None)

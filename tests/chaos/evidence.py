@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,7 @@ def _told(members: dict[str, Any]) -> Told:
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    when = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
-    return when.replace(tzinfo=timezone.utc).timestamp()
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from chaos.plan import SINGLES, TIMEOUT, Plan, name_of
+from chaos.plan import SINGLES, TIMEOUT, name_of
 from support.daemon import RUNNERS
 from support.rabbitmq import PASSWORD, USER, RabbitMQ
 from txqmp.monitor.spool import Reader, SinkState, SpoolState, SpoolStorageError

@@ -135,11 +135,10 @@ class Receiver:
         # Nothing is written for each request.
         self.site.log = lambda request: None
 
-    def calm(self) -> dict[str, dict[str, int]]:
+    def calm(self) -> None:
         """Nothing goes wrong any more."""
         for path in self._paths.values():
             path.weather.calm = True
-        return self.count()
 
     def count(self) -> dict[str, dict[str, int]]:
         return {name: dict(path.counts) for name, path in self._paths.items()}

@@ -128,8 +128,9 @@ class _Run:
                 vms.tell("begin")
                 self._happen(vms, receiver)
                 vms.tell("quiet")
-                counts = receiver.tell("calm")
+                receiver.tell("calm")
                 drained = self._drain(vms, receiver)
+                counts = receiver.tell("count")
                 self._end()
             # What it has told at its end was to be delivered too.
             self._check_delivered()
