@@ -146,13 +146,11 @@ def _counters(vm: str, told: list[Told], source: Raised, report: Numbers) -> Non
             _hole(vm, range(last + 1, counter), holes, source, report)
         last, holes = counter, []
     if last < len(source.at):
-        # At the end all is calm, and everybody listens.
-        missing = f"{last + 1} … {len(source.at)}"
-        report.problems.append(f"{vm}: the last events, {missing}, are missing")
+        _hole(vm, range(last + 1, len(source.at) + 1), holes, source, report)
 
 
 def _hole(vm: str, missing: range, holes: list[Told], source: Raised, report: Numbers) -> None:
-    """Events of a VM that are not there: between those before and behind, it is told of."""
+    """Events of a VM that are not there: it is to be told of between those that are."""
     report.holes += len(missing)
     since = min((each.since for each in holes if each.since is not None), default=None)
     until = max((each.until for each in holes if each.until is not None), default=None)

@@ -98,6 +98,14 @@ def test_hole_that_is_told_of() -> None:
     assert not report.problems
 
 
+def test_hole_at_the_end() -> None:
+    """The daemon is started again when nothing happens any more."""
+    told = [event(1, 1), event(2, 2), Told("connected", 2, 3), gap(4, 2.5, 7.0)]
+    report = numbers(spool(vms={"a": told}), {"a": SOURCE})
+    assert report.holes == 4
+    assert not report.problems
+
+
 Change = Callable[[list[Told]], None]
 
 
@@ -105,7 +113,7 @@ Change = Callable[[list[Told]], None]
     ("change", "problem"),
     [
         (lambda told: told.pop(1), "a: the numbers 2 … 2 are missing, and nothing tells"),
-        (lambda told: told.pop(), "a: the last events, 6 … 6, are missing"),
+        (lambda told: told.pop(), "a: the events 6 … 6 are missing, and nothing tells"),
         (lambda told: told.insert(1, event(1, 1)), "a: number 1 after 1"),
         (
             lambda told: told.__setitem__(3, Told("snapshot", 2, 4)),
