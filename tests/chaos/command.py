@@ -65,7 +65,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def quick(seed: int) -> Plan:
     """A run of seconds: few VMs, one kill, no broker."""
-    return Plan(seed=seed, seconds=10.0, vms=20, rate=300.0, kills=1, broker_kills=None, drain=60.0)
+    return Plan(seed=seed, seconds=8.0, vms=20, rate=300.0, kills=1, broker_kills=None, drain=60.0)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

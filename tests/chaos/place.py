@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chaos.plan import SINGLES, TIMEOUT, name_of
+from support.broker import PASSWORD, USER, RabbitMQ
 from support.daemon import RUNNERS
-from support.rabbitmq import PASSWORD, USER, RabbitMQ
 from txqmp.monitor.spool import Reader, SinkState, SpoolState, SpoolStorageError
 
 

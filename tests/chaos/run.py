@@ -17,7 +17,7 @@ from chaos.check import Numbers, Received, numbers, received
 from chaos.helper import Helper
 from chaos.place import BATCHES, BUS, FILE, LIMIT, SINGLE, Daemon, Place, declare, messages
 from chaos.plan import SINGLES, Plan, name_of
-from support.rabbitmq import RabbitMQ
+from support.broker import RabbitMQ
 
 
 EVERY = 10.0
