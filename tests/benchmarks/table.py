@@ -90,6 +90,7 @@ def wanted(what: str, unit: str, count: int, took: list[Taken], rate: float) -> 
         "what is wanted",
         f"{rate:,.0f}",
         [each / rate for each in rates],
+        [count / processor / rate for _, processor in took],
         goal=at_least(1),
     )
 
