@@ -22,7 +22,15 @@ from hypothesis import strategies as st
 from support.records import LONG_NAMES, NAMES, NODE, RAW, RECORDS, SPOOL_ID, record
 from txqmp.fleet import Kind
 from txqmp.messages import Event
-from txqmp.monitor.cloudevents import BATCHED, BINARY, STRUCTURED, CloudEvent, EventBatch, numbered
+from txqmp.monitor.cloudevents import (
+    BATCHED,
+    BINARY,
+    STRUCTURED,
+    CloudEvent,
+    EventBatch,
+    attributes,
+    numbered,
+)
 from txqmp.monitor.envelope import Envelope
 
 
@@ -157,6 +165,35 @@ def test_what_is_read_is_as_it_is_written(data: st.DataObject) -> None:
     except ValueError:
         return
     assert event.structured() == text
+
+
+@given(EVENTS)
+def test_attributes_are_read_alone(event: CloudEvent) -> None:
+    assert attributes(event.structured()) == event.attributes
+    # What comes behind them is not looked at.
+    assert attributes(event.structured()[:-1] + b"\xff") == event.attributes
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (TEXT, b""),
+        (TEXT, b"{}"),
+        (TEXT, b"[]"),
+        (TEXT, b'[1,"data":{}}'),
+        (TEXT, b'1,"data":{}}'),
+        (TEXT, DRAFT),
+        (b'"subject":"web",', b""),
+        (b'"subject":"web"', b'"subject":1'),
+        (b'"subject":"web"', b'"subject":{"a":1,"data":{}}'),
+        (b'"subject":"web"', b'"subject":"we\xffb"'),
+        (b',"data":{"t', b',"Data":{"t'),
+    ],
+)
+def test_attributes_that_cannot_be_read(old: bytes, new: bytes) -> None:
+    assert TEXT.count(old) == 1
+    with pytest.raises(ValueError, match="event"):
+        attributes(TEXT.replace(old, new))
 
 
 # Binary

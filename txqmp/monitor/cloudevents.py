@@ -207,6 +207,25 @@ class CloudEvent:
         return headers
 
 
+def attributes(text: bytes) -> dict[str, str]:
+    """
+    The attributes of an event by name, from its structured form: to read these takes a fraction of
+    the time that :meth:`CloudEvent.parse` takes. What they are is not looked at, nor is the data.
+
+    :param text: one JSON object, without a line end.
+    :raises ValueError: it does not begin as :meth:`CloudEvent.structured` writes it.
+    """
+    try:
+        members: dict[str, str] = orjson.loads(text[: text.find(_DATA)] + b"}")
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not an event as it is written here: {error}") from None
+    if not (
+        members.keys() >= _RULES.keys() and all(type(each) is str for each in members.values())
+    ):
+        raise ValueError("an event without some of its attributes")
+    return members
+
+
 def numbered(draft: bytes, spool_id: str, number: int) -> bytes:
     """
     The structured form of an event, now that its number is known.
