@@ -13,7 +13,7 @@ from twisted.internet.task import react
 from benchmarks.events import ENVELOPE, item
 from benchmarks.meters import Stopwatch, Taken
 from txqmp.monitor.config import SinkSettings
-from txqmp.monitor.pump import Pump
+from txqmp.monitor.pump import SinkPump
 from txqmp.monitor.signature import SigningKey
 from txqmp.monitor.sinks.amqp import AMQPSettings
 from txqmp.monitor.sinks.make import make_delivery
@@ -72,7 +72,7 @@ class Tasks:
             spool = make_spool(self._reactor, directory, LIMITS)
             await spool.start()
             delivery = make_delivery(self._reactor, settings)
-            pump = Pump(self._reactor, spool, "sink", delivery, ENVELOPE, begin=Start.BEGINNING)
+            pump = SinkPump(self._reactor, spool, "sink", delivery, ENVELOPE, begin=Start.BEGINNING)
             watch = Stopwatch()
             pump.start()
             await self._until_delivered(spool, count)
