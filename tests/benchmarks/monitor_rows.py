@@ -21,10 +21,18 @@ LATENCY = 0.05
 
 
 def burst(rounds: int, path: str, count: int) -> Iterator[Line]:
-    """Many events at once."""
-    for task, what in (("burst", "events into the spool"), ("records", "the same, from records")):
-        took = take_turns(path, ["spool"], rounds, task, count=count)["spool"]
-        yield wanted(f"{what}, {count:,} at once", "/s", count, took, 40_000)
+    """Many events at once: the spool alone, and with what makes events of records."""
+    took = take_turns(path, ["spool"], rounds, "burst", count=count)["spool"]
+    yield wanted(f"events into the spool, {count:,} at once", "/s", count, took, 40_000)
+    from_records = take_turns(path, ["spool"], rounds, "records", count=count)["spool"]
+    rates = [count / median(wall for wall, _ in each) for each in (from_records, took)]
+    yield Line(
+        "the same, from the fleet's records",
+        f"{rates[0]:,.0f} /s",
+        "the spool alone",
+        f"{rates[1]:,.0f}",
+        [rates[0] / rates[1]],
+    )
 
 
 def steady(rounds: int, path: str, seconds: float) -> Iterator[Line]:
