@@ -13,8 +13,10 @@ import orjson
 
 from chaos.vms import EVENT
 from txqmp.monitor.envelope import OWN_TYPES, QEMU_TYPES
-from txqmp.monitor.outgoing import outgoing
-from txqmp.monitor.spool import Reader
+from txqmp.monitor.spool import Reader, Stored
+
+
+_VERSION = b'{"specversion":"1.0",'
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,22 @@ def committed(directory: str) -> Committed:
                 if stored.position != after + 1:
                     found.problems.append(f"position {after + 1} is not in the spool")
                 after = stored.position
-                event = outgoing(stored)
-                if event.id in found.texts:
-                    found.problems.append(f"the id {event.id} is there twice")
-                found.texts[event.id] = event.text
-                found.vm_of[event.id] = stored.vm
-                members = orjson.loads(event.text)
-                if members["id"] != event.id or int(members["sequence"]) != stored.position:
-                    found.problems.append(f"{event.id} is not what the event says of itself")
-                found.vms.setdefault(stored.vm, []).append(_told(members))
+                if stored.id in found.texts:
+                    found.problems.append(f"the id {stored.id} is there twice")
+                found.texts[stored.id] = text = _text(stored)
+                found.vm_of[stored.id] = stored.vm
+                found.vms.setdefault(stored.vm, []).append(_told(orjson.loads(text)))
             after = batch.through
     return found
+
+
+def _text(stored: Stored) -> bytes:
+    """What is to be sent of a record: itself, with its number after the version."""
+    version, rest = stored.data[: len(_VERSION)], stored.data[len(_VERSION) :]
+    if version != _VERSION:
+        raise ValueError(f"position {stored.position} is no event: {stored.data[:60]!r}")
+    number = f'"id":"{stored.id}","sequence":"{stored.position:020d}",'
+    return version + number.encode() + rest
 
 
 def _told(members: dict[str, Any]) -> Told:
