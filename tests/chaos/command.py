@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" {plan.seconds:.0f} s, {plan.kills} kills, {plan.broker_kills or 0} of the broker"
     )
     began = time.monotonic()
+    # What was started is to be ended, whoever wants us to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         outcome = run(plan, say, options.directory)
     except KeyboardInterrupt:
