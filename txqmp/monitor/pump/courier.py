@@ -106,6 +106,7 @@ class Courier:
         self._attempts = 0
         self._pause: Deferred[None] | None = None
         self._finishing = False
+        self._ended = False
 
     def hasten(self) -> None:
         """Try now, if the next attempt is being waited for."""
@@ -118,6 +119,11 @@ class Courier:
         self._finishing = True
         self.hasten()
 
+    def end(self) -> None:
+        """From now on nothing is handed over any more."""
+        self._ended = True
+        self.finish()
+
     def give_up(self, problem: str) -> None:
         """Nothing more can be handed over."""
         self.state = PumpState.DISABLED
@@ -126,7 +132,7 @@ class Courier:
     @property
     def is_done(self) -> bool:
         """Whether there will be no attempt any more."""
-        return self._finishing and self.state is not PumpState.UP
+        return self._ended or (self._finishing and self.state is not PumpState.UP)
 
     async def deliver(self, load: deque[Parcel]) -> None:
         """

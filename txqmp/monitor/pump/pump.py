@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -98,6 +99,7 @@ class SinkPump:
         self._idle: Deferred[None] | None = None
         self._woken = False
         self._stopping = False
+        self._is_broken = False
         self._running: Deferred[None] | None = None
         self._stopped: Deferred[None] | None = None
 
@@ -123,6 +125,11 @@ class SinkPump:
     def next_attempt(self) -> float | None:
         """When it is tried again, in seconds since the epoch; ``None`` where nothing is due."""
         return self._courier.next_attempt
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has ended because of a mistake of ours: then another is to take its place."""
+        return self._is_broken
 
     # Its life
 
@@ -173,18 +180,26 @@ class SinkPump:
         self._courier.finish()
         self.wake()
         if self._running is not None:
-            deadline = self._clock.callLater(grace, self._running.cancel)
+            deadline = self._clock.callLater(grace, self._cut, self._running)
             await self._running
             if deadline.active():
                 deadline.cancel()
         await self._delivery.stop()
-        await self._acks.when_idle()
+        # The disk may hang; what it does not write down is delivered again.
+        with suppress(TimeoutError):
+            await self._acks.when_idle().addTimeout(grace, self._clock)
+
+    def _cut(self, running: Deferred[None]) -> None:
+        """The time is up. What is under way fails; should it succeed, it is the last all the same."""
+        self._courier.end()
+        running.cancel()
 
     def _broken(self, failure: Failure) -> None:
         if failure.check(CancelledError, SpoolClosedError) or self._spool.problem is not None:
             return  # the end; the spool says itself what is wrong with it
         self._log.failure("{sink}: the pump is broken", failure, sink=self.name)
         self._courier.give_up(f"internal error: {failure.getErrorMessage()}")
+        self._is_broken = True
 
     async def _run(self) -> None:
         try:

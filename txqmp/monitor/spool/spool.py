@@ -278,6 +278,10 @@ class Spool:
         """
         return self._change(partial(cursors.add, sink=sink, start=start))
 
+    def detach_sink(self, sink: str) -> Deferred[None]:
+        """A sink is not used any more, until it is added again. What it has not had is kept."""
+        return self._change(partial(cursors.detach, sink=sink))
+
     def forget_sink(self, sink: str) -> Deferred[None]:
         """Keep nothing for a sink any more; its dead letters are gone too."""
         return self._change(partial(cursors.forget, sink=sink))
