@@ -527,7 +527,7 @@ def test_a_status_page_that_could_not_be_is_tried_again(
         serve(config)
 
     monkeypatch.setattr(made, "_serve", fails)
-    write(world, FIRST + "[http]\nlisten = 'unix:%s/http.sock'\n" % world.directory)
+    write(world, FIRST + f"[http]\nlisten = 'unix:{world.directory}/http.sock'\n")
     success(made.reload())
     monkeypatch.setattr(world.reactor, "listenUNIX", lambda *_, **__: Port(), raising=False)
     success(made.reload())

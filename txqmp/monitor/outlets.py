@@ -152,8 +152,7 @@ class Outlets:
         """All of these or, if one cannot be, none."""
         made: list[Outlet] = []
         try:
-            for sink in sinks:
-                made.append(self._make(sink))
+            made.extend(map(self._make, sinks))
         except BaseException:
             for outlet in made:
                 outlet.forget()

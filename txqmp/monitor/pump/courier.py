@@ -45,12 +45,15 @@ class Parcel:
     :ivar stored: what it was made of; ``None`` for what is in no spool.
     :ivar position: what to acknowledge when it is taken; ``None`` for a dead letter.
     :ivar letter: the dead letter that it is, if it is one.
+    :ivar since: from when its age counts, in seconds since the epoch: when it came to our notice,
+        or was taken up anew; ``None`` for what is never given up.
     """
 
     event: OutgoingEvent
     stored: Stored | None = None
     position: int | None = None
     letter: DeadLetter | None = None
+    since: float | None = None
 
 
 class Courier:
@@ -207,9 +210,7 @@ class Courier:
         await self._bury(parcel, why, problem.reason, attempts)
 
     def _is_too_old(self, parcel: Parcel) -> bool:
-        if parcel.stored is None or parcel.letter is not None:
-            return False
-        return self._clock.seconds() - parcel.stored.time > self._max_age
+        return parcel.since is not None and self._clock.seconds() - parcel.since > self._max_age
 
     def _failed(self, problem: DeliveryError) -> None:
         self._failures += 1

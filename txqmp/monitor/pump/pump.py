@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -97,6 +98,7 @@ class SinkPump:
         self._ahead: Deferred[Batch] | None = None
         self._rewinds = 0
         self._idle: Deferred[None] | None = None
+        self._dropping: list[Deferred[Any]] = []
         self._woken = False
         self._stopping = False
         self._is_broken = False
@@ -190,7 +192,7 @@ class SinkPump:
             await self._acks.when_idle().addTimeout(grace, self._clock)
 
     def _cut(self, running: Deferred[None]) -> None:
-        """The time is up. What is under way fails; should it succeed, it is the last all the same."""
+        """The time is up. What is under way fails; should it succeed, it is the last."""
         self._courier.end()
         running.cancel()
 
@@ -267,7 +269,10 @@ class SinkPump:
             self._log.error("{sink}: {problem}", sink=self.name, problem=problem)
             await self._spool.bury(self.name, stored, f"damaged: {problem}", 0)
         else:
-            load.append(Parcel(event, stored, stored.position if letter is None else None, letter))
+            if letter is None:
+                load.append(Parcel(event, stored, stored.position, since=stored.time))
+            else:
+                load.append(Parcel(event, stored, letter=letter, since=self._clock.seconds()))
 
     def _lost(self, gap: SpoolGap) -> Parcel:
         """Events are gone that the sink has not had: it is told."""
@@ -292,6 +297,10 @@ class SinkPump:
             for each in letters:
                 await self._pack(load, each.record, each)
             await self._courier.deliver(load)
+            # Else those that are not dropped yet would be found again.
+            dropping, self._dropping = self._dropping, []
+            for waiting in dropping:
+                await waiting
 
     def _has_dead_to_retry(self) -> bool:
         return any(each.retrying for each in self._spool.state.sinks if each.name == self.name)
@@ -301,7 +310,8 @@ class SinkPump:
     def _taken(self, parcels: Sequence[Parcel]) -> None:
         letters = [parcel.letter.number for parcel in parcels if parcel.letter is not None]
         if letters:
-            self._spool.drop_dead(self.name, letters).addErrback(self._broken)
+            dropping: Deferred[Any] = self._spool.drop_dead(self.name, letters)
+            self._dropping.append(dropping.addErrback(self._broken))
         self._acknowledge(parcels[-1])
 
     async def _bury(self, parcel: Parcel, why: str, problem: str, attempts: int) -> None:
