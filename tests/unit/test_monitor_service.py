@@ -33,7 +33,7 @@ from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
 from txqmp.monitor.pump import GRACE
-from txqmp.monitor.service import MonitorService, makeService
+from txqmp.monitor.service import LOADING, MonitorService, makeService
 from txqmp.monitor.sinks.delivery import GoneError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
 from txqmp.monitor.spool import Spool, SpoolStorageError, StorageFailure
@@ -101,6 +101,8 @@ class World:
         self.receivers: dict[Any, Receiver] = {}
         self.services: list[MonitorService] = []
         monkeypatch.setattr(service, "make_spool", self._make_spool)
+        self.loader = Turns()
+        monkeypatch.setattr(service, "Worker", lambda *_: self.loader)
         monkeypatch.setattr(outlets, "make_delivery", self._make_delivery)
 
     def _make_spool(self, reactor: Any, directory: str, limits: Any, **options: Any) -> Spool:
@@ -459,6 +461,20 @@ def test_the_end_while_the_configuration_is_loaded(world: World) -> None:
     assert not len(made.outlets)
     assert all(receiver.calls[-1] == "stop" for receiver in world.receivers.values())
     assert world.reactor.getDelayedCalls() == []
+
+
+def test_the_end_before_the_configuration_is_read(world: World) -> None:
+    made = from_file(world, FIRST)
+    write(world, SECOND)
+    world.loader.hold()
+    os.kill(os.getpid(), signal.SIGHUP)
+    stopped = world.stop(made)
+    pending(stopped)
+    # A name service that does not answer is not waited for.
+    world.reactor.advance(LOADING)
+    success(stopped)
+    world.loader.release()
+    assert len(world.receivers) == 1
 
 
 def test_a_second_hangup_while_the_end_comes(world: World) -> None:

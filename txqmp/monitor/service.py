@@ -32,6 +32,7 @@ from txqmp.monitor.options import Options
 from txqmp.monitor.outlets import Outlet, Outlets
 from txqmp.monitor.pump import GRACE
 from txqmp.monitor.recorder import Recorder
+from txqmp.monitor.sinks.worker import Worker
 from txqmp.monitor.sources import Sources
 from txqmp.monitor.spool import Reader, SpoolClosedError, SpoolError, make_spool
 from txqmp.monitor.statedir import spool_directory
@@ -97,6 +98,8 @@ class MonitorService(MultiService):
         self._config_file = config_file
         self._hangup: Callable[[], object] | None = None
         self._reloading = DeferredLock()
+        # It reads files, and asks for users and groups, which may be far away.
+        self._loader = Worker(reactor, "configuration")
         self._notifier = Notifier()
         self._web: Service | None = None
         self._is_temporary = config.state_dir is None
@@ -304,8 +307,9 @@ class MonitorService(MultiService):
         try:
             config = self.config
             if self._config_file is not None:
-                config = reload(self._config_file, config)
-            await self._change_to(config)
+                config = await self._loader.run(reload, self._config_file, config)
+            if self.running:
+                await self._change_to(config)
         except ConfigError as error:
             self._not_loaded(f"{error.where}: {problem}" for problem in error.problems)
         except ImportError as problem:
@@ -365,6 +369,7 @@ class MonitorService(MultiService):
         await self._within(self.recorder.when_idle(), GRACE, "not all that was told could be kept")
         await self.outlets.close()
         await self.spool.close()
+        self._loader.stop()
         if self._is_temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
         restore, self._hangup = self._hangup, None
