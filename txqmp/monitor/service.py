@@ -32,13 +32,13 @@ from txqmp.monitor.options import Options
 from txqmp.monitor.outlets import Outlet, Outlets
 from txqmp.monitor.pump import GRACE
 from txqmp.monitor.recorder import Recorder
-from txqmp.monitor.sinks.worker import Worker
 from txqmp.monitor.sources import Sources
 from txqmp.monitor.spool import Reader, SpoolClosedError, SpoolError, make_spool
 from txqmp.monitor.statedir import spool_directory
 from txqmp.monitor.status import MonitorStatus
 from txqmp.monitor.systemd import Notifier, WatchdogService
 from txqmp.monitor.web.source import ConfigStatus, SinkStatus
+from txqmp.monitor.worker import Worker
 
 
 def makeService(options: Options, reactor: Any = None) -> MonitorService:

@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.monitor.sinks.worker import Runner, Worker
 from txqmp.monitor.spool import cursors, dead
 from txqmp.monitor.spool.commits import GroupCommit
 from txqmp.monitor.spool.cursors import Start
@@ -26,6 +25,7 @@ from txqmp.monitor.spool.rewinds import Rewinds
 from txqmp.monitor.spool.state import SpoolState
 from txqmp.monitor.spool.store import Change, Store
 from txqmp.monitor.spool.vms import LastHeard, tidy
+from txqmp.monitor.worker import Runner, Worker
 
 
 _T = TypeVar("_T")
