@@ -127,6 +127,27 @@ async def test_what_is_watched_twice_is_said(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_nobody_waits_for_the_other_to_be_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [Dial(where=f"{world.directory}/{name}.sock", name=name) for name in "ab"]
+    world.sources.add(sources)
+    ends: list[Deferred[None]] = []
+    drops = []
+    for service in list(world.sources._services.values()):
+        drops.append(service.drop)
+        monkeypatch.setattr(service, "drop", lambda reason: ends.append(Deferred()) or ends[-1])
+    exchanged = exchange(world)
+    assert len(ends) == 2
+    for end in ends:
+        assert not exchanged.called
+        end.callback(None)
+    await exchanged
+    for drop in drops:
+        await drop("the test is over")
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_cannot_be_given_up_holds_up_nobody(
     world: World, logged_errors: LoggedErrors, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def run_service(reactor: Any, service: Any) -> int:
 
 def _tell(problem: Exception) -> None:
     """Why the daemon does not start: in one line, unless it is a mistake of ours."""
-    if not isinstance(problem, QMPError | OSError | ValueError):
+    if not isinstance(problem, QMPError | ImportError | OSError | ValueError):
         _log.failure("the daemon cannot be started")
     complain(str(problem))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from typing import Any
 
 from txqmp.monitor.commands.errors import CommandFailedError
+from txqmp.monitor.config.errors import ConfigError
+from txqmp.monitor.config.toml import configured_state_dir
 from txqmp.monitor.statedir import default_state_directory
 
 
@@ -33,36 +33,12 @@ def state_directory(arguments: argparse.Namespace) -> str:
     """
     found = arguments.state_dir
     if arguments.config is not None:
-        found = _configured(arguments.config)
+        try:
+            found = configured_state_dir(arguments.config)
+        except ConfigError as problem:
+            raise CommandFailedError(str(problem)) from problem
     if not found:
         found = default_state_directory(os.environ)
     if not os.path.isdir(found):
         raise CommandFailedError(f"{found}: there is no such directory; --state-dir names another")
     return str(found)
-
-
-def _configured(path: str) -> str | None:
-    """
-    What a configuration says of the state directory; ``None`` where it says nothing.
-
-    :raises CommandFailedError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            monitor = _read_toml(file.read().decode()).get("monitor", {})
-    except OSError as problem:
-        raise CommandFailedError(f"{path}: {problem.strerror or problem}") from problem
-    except ValueError as problem:
-        raise CommandFailedError(f"{path}: {problem}") from problem
-    found = monitor.get("state_dir") if isinstance(monitor, dict) else None
-    if found is not None and not isinstance(found, str):
-        raise CommandFailedError(f"{path}: monitor.state_dir is not a text")
-    return found
-
-
-def _read_toml(text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib.loads(text)
-    raise ValueError("this version of Python cannot read it: use --state-dir")

@@ -76,6 +76,24 @@ def load(path: str, *, inherited: bool = True, environ: Mapping[str, str] | None
     return config
 
 
+def configured_state_dir(path: str) -> str | None:
+    """
+    The directory for state that a configuration names; ``None`` where it names none. All else that
+    it says is not looked at.
+
+    :param path: of the file.
+    :raises ConfigError: it cannot be read, or what it names is no path.
+    """
+    path = os.path.abspath(path)
+    monitor = _parse(path, _text(path, _read(path))).get("monitor")
+    found = monitor.get("state_dir") if isinstance(monitor, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, str) or not found:
+        raise ConfigError(path, ["[monitor]: state_dir is not the path of a directory"])
+    return At("", Document(os.path.dirname(path), {})).path(found)
+
+
 # The file
 
 
