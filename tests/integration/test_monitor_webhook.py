@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -14,6 +13,8 @@ import pytest
 
 from support.daemon import LIMIT, Daemon
 from support.qemu import RealQEMU
+from support.told import Told
+from txqmp.monitor.cloudevents import STRUCTURED
 
 
 pytestmark = pytest.mark.timeout(180)
@@ -23,7 +24,7 @@ class Receiver(ThreadingHTTPServer):
     """Answers as it is told; 200 where it is told nothing.
 
     :ivar answers: status codes, or ``"hang"``, ``"hang in the body"``, ``"cut"``, ``"flood"``.
-    :ivar seen: what came, with the answer that it got.
+    :ivar seen: the events that came, each with the answer that it got.
     """
 
     daemon_threads = True
@@ -31,7 +32,8 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[int | str] = []
-        self.seen: list[tuple[int | str, dict[str, Any]]] = []
+        self.seen: list[tuple[int | str, Told]] = []
+        self.others: list[str] = []
         self.connections = 0
         self.came = threading.Condition()
         self.over = threading.Event()
@@ -55,11 +57,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.headers["Content-Type"] == "application/json"
+        told = Told.read(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.headers["Content-Type"] == STRUCTURED
+        assert self.headers["webhook-id"] == told.id
         answer = self.server.answers.pop(0) if self.server.answers else 200
         with self.server.came:
-            self.server.seen.append((answer, body))
+            self.server.seen.append((answer, told))
             self.server.came.notify_all()
         if answer == "hang":
             self.server.over.wait()
@@ -89,8 +92,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
 
     def do_GET(self) -> None:
-        with self.server.came:
-            self.server.seen.append(("GET", {}))
+        self.server.others.append("GET")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -116,10 +118,12 @@ def test_posts(receiver: Receiver, qemu: RealQEMU) -> None:
             qemu.execute("stop")
         receiver.wait_for(12)
         assert daemon.stop() == -signal.SIGTERM
-        assert [body for _, body in receiver.seen] == daemon.records
-        assert receiver.seen[-1][1]["kind"] == "disconnected"
+        assert [told for _, told in receiver.seen] == daemon.records
+        assert daemon.of("a")[-1] == "disconnected"
         # One connection, kept: every body was read.
         assert receiver.connections == 1
+        assert "13 events were delivered, 0 put aside, 0 lost; 0 of 13 attempts" in daemon.log
+        assert "were not delivered" not in daemon.log
         assert "secret" not in daemon.log
 
 
@@ -130,7 +134,7 @@ def test_a_receiver_that_is_sometimes_good(receiver: Receiver, qemu: RealQEMU) -
         qemu.execute("cont")
         receiver.wait_for(7)
         daemon.stop()
-        assert [(answer, body["seq"]) for answer, body in receiver.seen[:7]] == [
+        assert [(answer, told.seq) for answer, told in receiver.seen[:7]] == [
             (500, 1),
             (200, 1),
             (303, 2),
@@ -139,7 +143,11 @@ def test_a_receiver_that_is_sometimes_good(receiver: Receiver, qemu: RealQEMU) -
             (422, 2),
             (200, 3),
         ]
-        assert "1 rejected" in daemon.log
+        # Whoever has it twice can tell.
+        assert len({told.id for _, told in receiver.seen[2:6]}) == 1
+        assert receiver.others == []
+        assert f"event {daemon.records[1].id} of a is put aside (rejected): " in daemon.log
+        assert "3 events were delivered, 1 put aside" in daemon.log
 
 
 @pytest.mark.parametrize("how", ["hang", "hang in the body"])
@@ -155,7 +163,8 @@ def test_a_receiver_that_hangs_slows_nobody(receiver: Receiver, qemu: RealQEMU, 
         began = time.monotonic()
         assert daemon.stop() == -signal.SIGTERM
         assert time.monotonic() - began < 20
-        assert "records were not posted" in daemon.log
+        # A body that does not end makes no difference: the status is what counts.
+        assert ("events were not delivered and are lost" in daemon.log) is (how == "hang")
         assert "Traceback" not in daemon.log
 
 
@@ -164,4 +173,4 @@ def test_nobody_receives(qemu: RealQEMU) -> None:
         daemon.expect("a", "snapshot")
         daemon.wait_for_log("no answer: Connection was refused")
         assert daemon.stop() == -signal.SIGTERM
-        assert "3 records were not posted" in daemon.log
+        assert "3 events were not delivered and are lost: no state directory" in daemon.log
