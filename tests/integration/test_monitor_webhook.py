@@ -163,14 +163,13 @@ def test_a_receiver_that_hangs_slows_nobody(receiver: Receiver, qemu: RealQEMU, 
         began = time.monotonic()
         assert daemon.stop() == -signal.SIGTERM
         assert time.monotonic() - began < 20
-        # A body that does not end makes no difference: the status is what counts.
-        assert ("events were not delivered and are lost" in daemon.log) is (how == "hang")
+        assert "events were not delivered and are lost" in daemon.log
         assert "Traceback" not in daemon.log
 
 
 def test_nobody_receives(qemu: RealQEMU) -> None:
     with Daemon(f"a={qemu.path()}", "--webhook", "http://127.0.0.1:9/") as daemon:
         daemon.expect("a", "snapshot")
-        daemon.wait_for_log("no answer: Connection was refused")
+        daemon.wait_for_log("no connection: Connection was refused")
         assert daemon.stop() == -signal.SIGTERM
         assert "3 events were not delivered and are lost: no state directory" in daemon.log

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from typing import Any
 
 from txqmp.monitor.commands.errors import CommandFailedError
 from txqmp.monitor.statedir import default_state_directory
@@ -47,22 +45,10 @@ def _configured(path: str) -> str | None:
 
     :raises CommandFailedError: it cannot be read.
     """
+    # Not above: most do without it.
+    from txqmp.monitor.config import ConfigError, state_directory
+
     try:
-        with open(path, "rb") as file:
-            monitor = _read_toml(file.read().decode()).get("monitor", {})
-    except OSError as problem:
-        raise CommandFailedError(f"{path}: {problem.strerror or problem}") from problem
-    except ValueError as problem:
-        raise CommandFailedError(f"{path}: {problem}") from problem
-    found = monitor.get("state_dir") if isinstance(monitor, dict) else None
-    if found is not None and not isinstance(found, str):
-        raise CommandFailedError(f"{path}: monitor.state_dir is not a text")
-    return found
-
-
-def _read_toml(text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib.loads(text)
-    raise ValueError("this version of Python cannot read it: use --state-dir")
+        return state_directory(path)
+    except ConfigError as problem:
+        raise CommandFailedError("; ".join(str(problem).splitlines())) from problem
