@@ -19,7 +19,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 
-from support.daemon import LIMIT, Output
+from support.daemon import LIMIT, PROGRAM, Output
 from support.spool import item
 from support.waiting import end_session, until, within
 from txqmp import ConnectError, ExecuteError, QMPProtocol, ServerParseError, connect
@@ -340,17 +340,11 @@ reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()).addErrback(lambda
 reactor.run()
 """
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "import sys; from txqmp.monitor.commands import main; sys.exit(main())",
-]
-
 
 def command(*words: str, code: int = 0) -> tuple[str, str]:
     """Run ``qmp-monitor``; return what it wrote to its standard output and error."""
     done = subprocess.run(
-        [*COMMAND, *words],
+        [*PROGRAM, *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -465,7 +459,7 @@ def test_nobody_reads(place: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*COMMAND, "status", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+        [*PROGRAM, "status", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -15,6 +15,7 @@ import pytest
 
 from support.daemon import LIMIT, RUNNERS, Daemon, Output, run
 from support.qemu import RealQEMU
+from support.told import Told, assert_whole, names
 
 
 pytest_plugins = ["support.sessions"]
@@ -53,35 +54,53 @@ def test_two_vms(runner: str, watch: Watch, qemu_factory: MakeQEMU) -> None:
     daemon.expect("two", "STOP")
     second.kill()
     lost = daemon.expect("two", "disconnected")
-    assert lost["data"]["expected"] is False
+    assert lost.data["expected"] is False
     first.execute("quit")
     lost = daemon.expect("one", "disconnected")
-    assert lost["data"]["shutdown"] == {"guest": False, "reason": "host-qmp-quit"}
+    assert lost.data["shutdown"] == {"guest": False, "reason": "host-qmp-quit"}
     # The runners end by the signal that they were sent, when all is done.
     assert daemon.stop() == -signal.SIGTERM
     assert daemon.of("one") == ["connected", "snapshot", "RESUME", "SHUTDOWN", "disconnected"]
     assert daemon.of("two") == ["connected", "snapshot", "STOP", "disconnected"]
-    for vm in ("one", "two"):
-        told = [record for record in daemon.records if record["vm"] == vm]
-        assert [record["seq"] for record in told] == list(range(1, len(told) + 1))
+    assert_whole(daemon.records)
     assert "Traceback" not in daemon.log
     assert "Unhandled" not in daemon.log
 
 
-def test_the_shape_of_a_record(watch: Watch, qemu: RealQEMU) -> None:
-    daemon = watch(qemu.path())
+def test_the_shape_of_an_event(watch: Watch, qemu: RealQEMU) -> None:
+    daemon = watch(qemu.path(), "--node", "node7.example")
     connected = daemon.wait_for(lambda _: True)
-    name = connected["vm"]
-    assert list(connected) == ["vm", "seq", "session", "time", "kind", "data"]
-    assert connected["data"]["where"] == f"unix:{qemu.path()}"
-    assert connected["data"]["qemu"].count(".") == 2
+    name = connected.vm
+    assert connected.cloud["source"] == f"qmp://node7.example/{name}"
+    assert connected.type == "txqmp.monitor.connected"
+    own = connected.cloud["data"]
+    assert (own["vm"], own["seq"], own["session"], own["kind"]) == (name, 1, 1, "connected")
+    assert connected.data["where"] == f"unix:{qemu.path()}"
+    assert connected.data["qemu"].count(".") == 2
     daemon.expect(name, "snapshot")
     qemu.execute("cont")
     event = daemon.expect(name, "RESUME")
-    assert list(event) == ["vm", "seq", "session", "time", "kind", "event", "qmp"]
-    assert event["qmp"]["event"] == "RESUME"
-    stamp = event["qmp"]["timestamp"]
-    assert event["time"].endswith(f".{stamp['microseconds']:06d}Z")
+    assert list(event.cloud) == [
+        "specversion",
+        "id",
+        "sequence",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "recordedtime",
+        "partitionkey",
+        "vmsession",
+        "vmsequence",
+        "datacontenttype",
+        "data",
+    ]
+    assert event.type == "org.qemu.qmp.RESUME"
+    assert event.data["event"] == "RESUME"
+    stamp = event.data["timestamp"]
+    assert event.cloud["time"].endswith(f".{stamp['microseconds']:06d}Z")
+    assert [event.number for event in daemon.records] == [1, 2, 3]
+    assert len({event.id.partition("-")[0] for event in daemon.records}) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -90,7 +109,7 @@ def test_signals(watch: Watch, qemu: RealQEMU, number: int) -> None:
     daemon.expect("a", "snapshot")
     assert daemon.stop(number) == -number
     assert daemon.of("a")[-1] == "disconnected"
-    assert daemon.records[-1]["data"] == {"reason": "we disconnected", "expected": True}
+    assert daemon.records[-1].data == {"reason": "we disconnected", "expected": True}
 
 
 def test_a_vm_returns(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> None:
@@ -103,12 +122,12 @@ def test_a_vm_returns(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> None
     daemon.expect("vm1", "disconnected")
     second = qemu_factory(*monitor)
     gap = daemon.expect("vm1", "gap")
-    assert gap["session"] == 2
-    assert gap["data"]["since"] < gap["data"]["until"]
-    assert gap["data"]["seconds"] > 0
-    assert daemon.expect("vm1", "snapshot")["data"]["query-status"]["status"] == "prelaunch"
+    assert gap.session == 2
+    assert gap.data["since"] < gap.data["until"]
+    assert gap.data["seconds"] > 0
+    assert daemon.expect("vm1", "snapshot").data["query-status"]["status"] == "prelaunch"
     second.execute("cont")
-    assert daemon.expect("vm1", "RESUME")["seq"] == 7
+    assert daemon.expect("vm1", "RESUME").seq == 7
 
 
 def test_a_monitor_that_is_held(watch: Watch, qemu: RealQEMU) -> None:
@@ -118,8 +137,8 @@ def test_a_monitor_that_is_held(watch: Watch, qemu: RealQEMU) -> None:
         assert holder.recv(65536)
         daemon = watch(f"a={qemu.path()}")
         busy = daemon.expect("a", "busy")
-        assert busy["session"] == 0
-        assert "another client" in busy["data"]["reason"]
+        assert busy.session == 0
+        assert "another client" in busy.data["reason"]
     daemon.expect("a", "snapshot")
 
 
@@ -130,7 +149,7 @@ def test_only_some_events(watch: Watch, qemu: RealQEMU) -> None:
         qemu.execute(command)
     daemon.expect("a", "RESET")
     assert daemon.of("a") == ["connected", "snapshot", "RESUME", "RESET"]
-    assert [record["seq"] for record in daemon.records] == [1, 2, 3, 4]
+    assert [event.seq for event in daemon.records] == [1, 2, 3, 4]
 
 
 def test_globs(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> None:
@@ -152,7 +171,7 @@ def test_globs(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> None:
     start("a")
     daemon.expect("a", "gap")
     daemon.stop()
-    assert {record["vm"] for record in daemon.records} == {"a", "b"}
+    assert {event.vm for event in daemon.records} == {"a", "b"}
     assert not (place / "in.sock").exists()
 
 
@@ -172,10 +191,10 @@ def test_vms_that_dial_us(watch: Watch, qemu_factory: MakeQEMU, place: Path) -> 
     for name in ("web", f"pid {nobody.pid}", "database"):
         daemon.expect(name, "snapshot")
     database.execute("cont")
-    assert daemon.expect("database", "RESUME")["session"] == 1
+    assert daemon.expect("database", "RESUME").session == 1
     start("-name", "web")
     refused = daemon.expect("web", "refused")
-    assert refused["data"]["reason"] == "name web is connected already"
+    assert refused.data["reason"] == "name web is connected already"
     # The daemon goes and comes again: so do the VMs, by themselves.
     daemon.stop()
     again = watch("--listen", f"unix:{path}:mode=660")
@@ -200,7 +219,7 @@ def test_jsonl_and_hangup(watch: Watch, qemu: RealQEMU, tmp_path: Path) -> None:
     daemon.stop()
     lines = [*old.read_text().splitlines(), *path.read_text().splitlines()]
     assert json.loads(lines.pop(0)) == {"from": "yesterday"}
-    assert [json.loads(line) for line in lines] == daemon.records
+    assert [Told.read(line) for line in lines] == daemon.records
     assert path.stat().st_mode & 0o007 == 0
 
 
@@ -224,11 +243,11 @@ def test_nothing_is_printed_by_wish(watch: Watch, qemu: RealQEMU, pipe: tuple[st
     for kind in ("connected", "snapshot"):
         line = output.line(time.monotonic() + LIMIT)
         assert line is not None, daemon.log
-        assert json.loads(line)["kind"] == kind
+        assert Told.read(line).name == kind
     daemon.stop()
     with open(reader, "rb") as printed:
         # The log is left where the runner has it.
-        assert b'"kind"' not in printed.read()
+        assert b'"specversion"' not in printed.read()
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -254,8 +273,8 @@ def test_a_reader_that_goes_is_nothing_where_there_is_another_sink(
     daemon.wait_for_log("nobody reads any more")
     qemu.execute("stop")
     daemon.stop()
-    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
-    assert kinds == ["connected", "snapshot", "event", "event", "disconnected"]
+    told = map(Told.read, path.read_text().splitlines())
+    assert names(told) == ["connected", "snapshot", "RESUME", "STOP", "disconnected"]
 
 
 def test_a_reader_that_hangs_holds_up_nobody(
@@ -271,14 +290,14 @@ def test_a_reader_that_hangs_holds_up_nobody(
         line = output.line(time.monotonic() + LIMIT)
         assert line is not None, daemon.log
         size += len(line)
-        if b'"snapshot"' in line or b'"STOP"' in line:
+        if Told.read(line).name in ("snapshot", "STOP"):
             qemu.execute("cont")
             qemu.execute("stop")
     began = time.monotonic()
     assert daemon.stop() == -signal.SIGTERM
     assert time.monotonic() - began < 20
     assert "stdout" in daemon.log
-    assert "records were not written" in daemon.log
+    assert "events were not delivered and are lost" in daemon.log
     os.close(reader)
 
 
@@ -326,7 +345,7 @@ def test_the_log_is_printed_too_by_wish(watch: Watch, qemu: RealQEMU) -> None:
     daemon = watch(f"a={qemu.path()}", options=("--logfile=-",), stdout=writer)
     os.close(writer)
     line = b""
-    while b'"snapshot"' not in line:
+    while b'"txqmp.monitor.snapshot"' not in line:
         found = printed.line(time.monotonic() + LIMIT)
         assert found is not None
         line = found
@@ -334,8 +353,8 @@ def test_the_log_is_printed_too_by_wish(watch: Watch, qemu: RealQEMU) -> None:
     lines = printed.rest().splitlines()
     printed.close()
     assert any(b"Server Shut Down." in each for each in lines)
-    records = [json.loads(each) for each in lines if each.startswith(b"{")]
-    assert records[-1]["kind"] == "disconnected"
+    told = [Told.read(each) for each in lines if each.startswith(b"{")]
+    assert told[-1].name == "disconnected"
     assert daemon.log == ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -12,20 +11,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.logger import LogLevel
 
-from support.daemon import LIMIT, Output
+from support.daemon import LIMIT, PROGRAM, Output
+from support.told import Told
 from txqmp.monitor.commands.foreground import observer
 
-
-COMMAND = [
-    sys.executable,
-    "-c",
-    "import sys; from txqmp.monitor.commands import main; sys.exit(main())",
-]
 
 #: Runs a service that ends as it is told.
 SERVICE = """
@@ -64,7 +57,7 @@ def place() -> Iterator[Path]:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *words],
+        [*PROGRAM, *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -82,7 +75,7 @@ class Foreground:
         output, ours = os.pipe()
         self.output = Output(output)
         self.process = subprocess.Popen(
-            [*COMMAND, *words],
+            [*PROGRAM, *words],
             stdin=subprocess.DEVNULL,
             stdout=ours,
             stderr=writer if stderr is None else stderr,
@@ -93,12 +86,11 @@ class Foreground:
         os.close(writer)
         os.close(ours)
 
-    def record(self) -> dict[str, Any]:
-        """Return the next record that it prints."""
+    def told(self) -> Told:
+        """Return the next event that it prints."""
         line = self.output.line(time.monotonic() + LIMIT)
         assert line is not None
-        record: dict[str, Any] = json.loads(line)
-        return record
+        return Told.read(line)
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
@@ -113,7 +105,7 @@ class Foreground:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_was_asked_to_end(place: Path, number: int) -> None:
-    """And it prints records, and nothing else, and leaves no files."""
+    """And it prints events, and nothing else, and leaves no files."""
     with socket.socket(socket.AF_UNIX) as monitor:
         path = str(place / "vm1.sock")
         monitor.bind(path)
@@ -128,9 +120,9 @@ def test_one_that_was_asked_to_end(place: Path, number: int) -> None:
                     b' "package": ""}, "capabilities": []}}\r\n'
                 )
                 assert b"qmp_capabilities" in client.recv(4096)
-            assert daemon.record()["vm"] == "vm1"
+            assert daemon.told().vm == "vm1"
             assert daemon.end(number) == 0
-            assert all(json.loads(line) for line in daemon.output.rest().splitlines())
+            assert all(Told.read(line).id for line in daemon.output.rest().splitlines())
             assert b"Traceback" not in daemon.log.rest()
         finally:
             daemon.close()
@@ -172,7 +164,7 @@ def test_help_that_nobody_reads() -> None:
     os.close(reader)
     with open(writer, "wb") as closed:
         done = subprocess.run(
-            [*COMMAND, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=LIMIT, check=False
+            [*PROGRAM, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=LIMIT, check=False
         )
     assert (done.returncode, done.stderr) == (0, b"")
 

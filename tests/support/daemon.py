@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -12,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+from support.told import Told
 
 
 RUNNERS = {
@@ -31,13 +32,25 @@ RUNNERS = {
 #: How long to wait for what should come at once, in seconds: a busy machine is no failure.
 LIMIT = 40.0
 
-Record = dict[str, Any]
+#: The program itself: without a runner, its commands included.
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "import sys; from txqmp.monitor.commands import main; sys.exit(main())",
+]
 
 
-def run(runner: str, *words: str) -> subprocess.CompletedProcess[str]:
+def command_line(runner: str | None, *words: str, options: tuple[str, ...] = ()) -> list[str]:
+    """What runs the daemon: the program itself where the runner is None."""
+    if runner is None:
+        return [*PROGRAM, *words]
+    return [sys.executable, *RUNNERS[runner], *options, "qmp-monitor", *words]
+
+
+def run(runner: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command line that ends by itself."""
     return subprocess.run(
-        [sys.executable, *RUNNERS[runner], "qmp-monitor", *words],
+        command_line(runner, *words),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -92,11 +105,12 @@ class Output:
 
 
 class Daemon:
-    """A running ``qmp-monitor``. Each record must be a line of JSON, and nothing else is printed.
+    """A running ``qmp-monitor``. Each event must be a line of JSON, and nothing else is printed.
 
     :param words: its command line.
-    :param runner: ``"twistd"`` or ``"twist"``.
+    :param runner: ``"twistd"`` or ``"twist"``, None for the program itself.
     :param options: more options for the runner.
+    :param prefix: what runs that.
     :param stdout: where its standard output goes; to here by default.
     :param env: changes to the environment.
     """
@@ -104,20 +118,21 @@ class Daemon:
     def __init__(
         self,
         *words: str,
-        runner: str = "twistd",
+        runner: str | None = "twistd",
         options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
         stdout: int | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="txqmp-daemon-")
         self._seen: dict[str, int] = {}
-        self.records: list[Record] = []
+        self.records: list[Told] = []
         log, error = os.pipe()
         output, ours = os.pipe()
         self._log = Output(log)
         self._output = Output(output)
         self._process = subprocess.Popen(
-            [sys.executable, *RUNNERS[runner], *options, "qmp-monitor", *words],
+            [*prefix, *command_line(runner, *words, options=options)],
             stdin=subprocess.DEVNULL,
             stdout=ours if stdout is None else stdout,
             stderr=error,
@@ -150,37 +165,35 @@ class Daemon:
         while text not in self.log:
             assert self._log.read(deadline), f"{text!r} is not in the log:\n{self.log}"
 
-    def wait_for(self, condition: Callable[[Record], Any]) -> Record:
-        """Return the next record to come that fulfils a condition."""
+    def wait_for(self, condition: Callable[[Told], Any]) -> Told:
+        """Return the next event to come that fulfils a condition."""
         deadline = time.monotonic() + LIMIT
         while not condition(record := self._read(deadline)):
             pass
         return record
 
-    def expect(self, vm: str, what: str) -> Record:
-        """Return a VM's next record of this kind, or with an event of this name. It is looked for
-        after the one that was returned for this VM before, whatever came of others meanwhile."""
+    def expect(self, vm: str, what: str) -> Told:
+        """Return a VM's next event of this name. It is looked for after the one that was returned
+        for this VM before, whatever came of others meanwhile."""
         deadline = time.monotonic() + LIMIT
         place = self._seen.get(vm, 0)
         while True:
             record = self.records[place] if place < len(self.records) else self._read(deadline)
             place += 1
-            if record["vm"] == vm and what in (record["kind"], record.get("event")):
+            if record.vm == vm and record.name == what:
                 self._seen[vm] = place
                 return record
 
-    def _read(self, deadline: float) -> Record:
+    def _read(self, deadline: float) -> Told:
         line = self._output.line(deadline)
-        assert line is not None, f"no more records; so far: {self.records}\nthe log:\n{self.log}"
-        record: Record = json.loads(line)
+        assert line is not None, f"no more events; so far: {self.records}\nthe log:\n{self.log}"
+        record = Told.read(line)
         self.records.append(record)
         return record
 
     def of(self, vm: str) -> list[str]:
-        """Return what was told of a VM so far: kinds, and names of events."""
-        return [
-            record.get("event", record["kind"]) for record in self.records if record["vm"] == vm
-        ]
+        """Return what was told of a VM so far."""
+        return [record.name for record in self.records if record.vm == vm]
 
     def send(self, number: int) -> None:
         """Send a signal."""
@@ -192,7 +205,7 @@ class Daemon:
 
     def wait(self) -> int:
         """Return what it ended with, when it has; read what it printed."""
-        self.records += [json.loads(line) for line in self._output.rest().splitlines()]
+        self.records += map(Told.read, self._output.rest().splitlines())
         return self._process.wait(LIMIT)
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -15,7 +15,7 @@ from txqmp.monitor.config import HTTP, Config, ConfigError, Dial, Glob, Listen, 
 from txqmp.monitor.config.model import default_node, default_state_dir
 from txqmp.monitor.config.sinks import KINDS, common_keys
 from txqmp.monitor.config.sources import kinds
-from txqmp.monitor.config.toml import _MONITOR, _SPOOL, MAX_FILE, http_keys
+from txqmp.monitor.config.toml import _MONITOR, _SPOOL, MAX_FILE, http_keys, state_directory
 from txqmp.monitor.sinks.amqp.settings import AMQPTLS, AMQPSettings
 from txqmp.monitor.sinks.settings import (
     ExecSettings,
@@ -538,3 +538,39 @@ def test_reading_imports_next_to_nothing(config_file: ConfigFile) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+# The state directory alone
+
+
+def test_the_state_directory_alone(config_file: ConfigFile) -> None:
+    """All else may be wrong, or refer to what is not there."""
+    path = config_file.write(
+        "[monitor]\nstate_dir = 'state'\nnonsense = 1\n"
+        "[[sink]]\ntype = 'webhook'\nsigning_keys = { file = '/nowhere/key' }\n"
+    )
+    assert state_directory(path) == str(config_file.directory / "state")
+    assert state_directory(config_file.write("[monitor]\nstate_dir = '/nowhere/x'\n")) == (
+        "/nowhere/x"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "[spool]\n", "[monitor]\nnode = 'n'\n"])
+def test_a_file_without_a_state_directory(config_file: ConfigFile, text: str) -> None:
+    assert state_directory(config_file.write(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[monitor]\nstate_dir = 5\n", "[monitor]: state_dir: it must be text"),
+        ("[monitor]\nstate_dir = ''\n", "[monitor]: state_dir: it is empty"),
+        ("[[monitor]]\n", "[[monitor]] must be [monitor]"),
+        ("[monitor", "it is no TOML"),
+    ],
+)
+def test_a_state_directory_that_is_none(config_file: ConfigFile, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        state_directory(config_file.write(text))
+    (told,) = raised.value.problems
+    assert told.startswith(problem)

@@ -18,7 +18,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, formatEvent, globalLogPublisher
 from twisted.python.usage import Options as UsageOptions
 
 from support.deferreds import pending, success
@@ -34,7 +34,7 @@ from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
 from txqmp.monitor.pump import GRACE
 from txqmp.monitor.service import LOADING, MonitorService, makeService
-from txqmp.monitor.sinks.delivery import GoneError
+from txqmp.monitor.sinks.delivery import GoneError, UnavailableError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
 from txqmp.monitor.spool import Spool, SpoolStorageError, StorageFailure
 
@@ -265,6 +265,26 @@ def test_the_state_directory_is_made(world: World) -> None:
     world.begin(state_dir=str(directory))
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / "spool" / "spool.db").exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_not_delivered_at_the_end_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(world.directory))
+    made = world.begin(**({} if kept else {"state_dir": None}))
+    first, _ = world.receivers.values()
+    first.outcomes = [UnavailableError("it is full")] * 2
+    made.recorder.take(event())
+    told: list[Any] = []
+    globalLogPublisher.addObserver(told.append)
+    try:
+        success(world.stop(made))
+    finally:
+        globalLogPublisher.removeObserver(told.append)
+    fate = "yet" if kept else "and are lost: no state directory was given"
+    said = [formatEvent(each) for each in told if "were not delivered" in formatEvent(each)]
+    assert said == [f"first: 1 events were not delivered {fate}"]
 
 
 # What goes wrong

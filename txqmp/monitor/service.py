@@ -368,6 +368,7 @@ class MonitorService(MultiService):
                 self._log.failure("{service} failed to stop", service=service)
         await self._within(self.recorder.when_idle(), GRACE, "not all that was told could be kept")
         await self.outlets.close()
+        self._tell_left()
         await self.spool.close()
         self._loader.stop()
         if self._is_temporary:
@@ -375,6 +376,18 @@ class MonitorService(MultiService):
         restore, self._hangup = self._hangup, None
         if restore is not None:
             restore()
+
+    def _tell_left(self) -> None:
+        """Say what is not delivered, and what becomes of it."""
+        fate = "and are lost: no state directory was given" if self._is_temporary else "yet"
+        for sink in self.spool.state.sinks:
+            if sink.attached and sink.lag:
+                self._log.warn(
+                    "{sink}: {count} events were not delivered {fate}",
+                    sink=sink.name,
+                    count=sink.lag,
+                    fate=fate,
+                )
 
     async def _within(self, waiting: Deferred[Any], limit: float, problem: str) -> None:
         """Wait, but not for ever: the disk may hang."""

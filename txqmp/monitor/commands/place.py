@@ -6,8 +6,8 @@ import argparse
 import os
 
 from txqmp.monitor.commands.errors import CommandFailedError
-from txqmp.monitor.config.errors import ConfigError
-from txqmp.monitor.config.toml import configured_state_dir
+from txqmp.monitor.config import ConfigError
+from txqmp.monitor.config import state_directory as configured
 from txqmp.monitor.statedir import default_state_directory
 
 
@@ -34,9 +34,9 @@ def state_directory(arguments: argparse.Namespace) -> str:
     found = arguments.state_dir
     if arguments.config is not None:
         try:
-            found = configured_state_dir(arguments.config)
+            found = configured(arguments.config)
         except ConfigError as problem:
-            raise CommandFailedError(str(problem)) from problem
+            raise CommandFailedError("; ".join(str(problem).splitlines())) from problem
     if not found:
         found = default_state_directory(os.environ)
     if not os.path.isdir(found):

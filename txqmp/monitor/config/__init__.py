@@ -21,7 +21,7 @@ from txqmp.monitor.config.model import (
     Source,
 )
 from txqmp.monitor.config.reload import Changes, Differences, differences, reload
-from txqmp.monitor.config.toml import load
+from txqmp.monitor.config.toml import load, state_directory
 
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "reload",
     "differences",
+    "state_directory",
     "ConfigError",
     "Dial",
     "Glob",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 from txqmp.monitor.config import places
@@ -38,6 +39,7 @@ from txqmp.monitor.config.table import (
     members,
     nearest,
     quoted,
+    read_in,
     several,
     size,
     text,
@@ -76,22 +78,34 @@ def load(path: str, *, inherited: bool = True, environ: Mapping[str, str] | None
     return config
 
 
-def configured_state_dir(path: str) -> str | None:
+def state_directory(path: str) -> str | None:
     """
-    The directory for state that a configuration names; ``None`` where it names none. All else that
-    it says is not looked at.
+    What a configuration says of the state directory, as an absolute path; ``None`` where it says
+    nothing. It is for who looks at what a daemon keeps: all else in the file may be wrong, and
+    secrets that it refers to need not be there, or not for everybody.
 
     :param path: of the file.
-    :raises ConfigError: it cannot be read, or what it names is no path.
+    :raises ConfigError: it cannot be read, or says that wrong.
     """
     path = os.path.abspath(path)
-    monitor = _parse(path, _text(path, _read(path))).get("monitor")
-    found = monitor.get("state_dir") if isinstance(monitor, dict) else None
-    if found is None:
-        return None
-    if not isinstance(found, str) or not found:
-        raise ConfigError(path, ["[monitor]: state_dir is not the path of a directory"])
-    return At("", Document(os.path.dirname(path), {})).path(found)
+    tables = _parse(path, _text(path, _read(path)))
+    document = Document(os.path.dirname(path), {})
+    root = At("", document)
+    if "monitor" in tables and _is_table(tables["monitor"], "monitor", root):
+        monitor = tables["monitor"]
+        if "state_dir" not in monitor:
+            return None
+        with suppress(Reported):
+            found = read_in(
+                lambda value, at: at.path(text(value, at)),
+                monitor["state_dir"],
+                "state_dir",
+                root.within("[monitor]"),
+            )
+            return str(found)
+    if document.problems:
+        raise ConfigError(path, document.problems)
+    return None
 
 
 # The file
