@@ -139,6 +139,7 @@ class FrameSource:
         self.gate = gate
         self._plain = plain
         self._done = done
+        stream.messages += 1
         # What is said next and after that, as far as it is known; the rest; what was added while
         # that lasts.
         self._next: Part | None = None
@@ -188,11 +189,17 @@ class FrameSource:
             if size < len(payload):
                 following, rest = (type, flags, payload[size:]), following
                 flags, payload = CONTINUATION, payload[:size]
-        frame = self.stream.frame(self.request_id, type, flags, payload, plain=self._plain)
+        stream = self.stream
+        if following is not None or self.open:
+            frame = stream.frame(self.request_id, type, flags, payload, plain=self._plain)
+            self.begun = True
+            self._next, self._after = following, rest
+            return frame
+        ends = stream.closing and stream.messages == 1
+        frame = stream.frame(self.request_id, type, flags, payload, plain=self._plain, last=ends)
         self.begun = True
-        self._next, self._after = following, rest
-        if following is None and not self.open:
-            self._finish()
+        self._next = self._after = None
+        self._finish()
         return frame
 
     def _pull(self) -> Part | None:
@@ -209,6 +216,7 @@ class FrameSource:
 
     def _finish(self) -> None:
         self.finished = True
+        self.stream.messages -= 1
         if self.gate is not None and not self.cut:
             self.gate.leave(self)
         if self._done is not None:
