@@ -572,6 +572,29 @@ def test_grants_and_ends_do_not_wait_for_all_of_each_other() -> None:
     pair.unbroken()
 
 
+def test_an_end_that_waits_for_grants_is_told_after_them() -> None:
+    pair = encoding_pair(window=100)
+    client = pair.client.reactor
+    pair.request(stream=3)
+    download = pair.request(whole=False)
+    pair.run()
+    commands: list[Frame] = []
+    piece = Frame(download, 2, 0, BYTES_RESPONSE, 1, bytes(100))
+    for _ in range(MOST):
+        client.receive_frame(piece)
+        pair.client.do(client.consumed(download, 100))
+        commands += frames_in(pair.client.send())
+    assert len(commands) == MOST
+    pair.client.do(client.close_stream(3))
+    assert pair.client.send() == b""
+    for command in commands:
+        answer = Frame(command.request_id, 2, 0, BYTES_RESPONSE, EOS, b"")
+        pair.client.do(client.receive_frame(answer))
+    (end,) = frames_in(pair.client.send())
+    assert (end.stream_id, end.stream_flags, end.payload) == (3, STREAM_END, b"link-credit")
+    assert client._closing == {}
+
+
 # A plain peer
 
 

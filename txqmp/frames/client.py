@@ -161,7 +161,7 @@ class ClientReactor(Reactor):
         if self.peer is None or self.error is not None:
             return []
         source.drop()
-        return [*self._settle(source.stream), *self._link.cancel(request_id)]
+        return self._link.cancel(request_id)
 
     def consumed(self, request_id: int, size: int) -> list[Action]:
         """

@@ -189,17 +189,19 @@ class FrameSource:
             if size < len(payload):
                 following, rest = (type, flags, payload[size:]), following
                 flags, payload = CONTINUATION, payload[:size]
-        stream = self.stream
-        if following is not None or self.open:
+        stream, last = self.stream, following is None and not self.open
+        if last and stream.closing and stream.messages == 1:
+            frame = stream.frame(
+                self.request_id, type, flags, payload, plain=self._plain, last=True
+            )
+        else:
             frame = stream.frame(self.request_id, type, flags, payload, plain=self._plain)
-            self.begun = True
-            self._next, self._after = following, rest
-            return frame
-        ends = stream.closing and stream.messages == 1
-        frame = stream.frame(self.request_id, type, flags, payload, plain=self._plain, last=ends)
         self.begun = True
-        self._next = self._after = None
-        self._finish()
+        self._next = following
+        if last:
+            self._finish()
+        else:
+            self._after = rest
         return frame
 
     def _pull(self) -> Part | None:
