@@ -355,7 +355,14 @@ class ClientReactor(Reactor):
     def link_source(self, parts: Iterable[Part], stream: OutputStream | None = None) -> FrameSource:
         """For :class:`~txqmp.frames.link.client.LinkOwner`."""
         request_id = self._ids.allocate(self._requests, self._link.requests)
-        return FrameSource(stream or self.stream(1), request_id, parts, plain=True)
+        source = FrameSource(stream or self.stream(1), request_id, parts, plain=True)
+        if stream is not None:
+            stream.messages.add(source)
+        return source
+
+    def _sources(self) -> Iterable[FrameSource]:
+        sources = (request.source for request in self._requests.values())
+        return (source for source in sources if not source.finished)
 
     @property
     def _link_speaks(self) -> bool:

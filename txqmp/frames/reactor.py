@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import chain
 
 import attrs
@@ -22,6 +22,7 @@ from txqmp.frames.encodings import IDENTITY
 from txqmp.frames.errors import Code, FrameProtocolError, FrameUsageError
 from txqmp.frames.limits import MAX_UNNEGOTIATED, Limits
 from txqmp.frames.link.words import Terms
+from txqmp.frames.sources import FrameSource
 from txqmp.frames.streams import InputStreams, OutputStream
 
 
@@ -183,12 +184,14 @@ class Reactor(ABC):
             raise FrameUsageError(f"stream {stream} is not open")
         if output.id == self._default_stream:
             raise FrameUsageError(f"stream {output.id} is for what has no other: it stays open")
-        if output.begun and not output.messages and not self._link_speaks:
+        messages = {source for source in self._sources() if source.stream is output}
+        if output.begun and not messages and not self._link_speaks:
             raise FrameUsageError(
                 f"stream {output.id} has no message that could end it, and there is no link"
             )
         del self._outputs[output.id]
         self._closing[output.id] = output
+        output.messages.update(messages)
         output.closing = True
         return self._settle(output)
 
@@ -199,7 +202,13 @@ class Reactor(ABC):
         if not stream.begun:
             stream.end_unbegun()
             return []
-        return self._end_by_link(stream) if self._link_speaks else []
+        if not self._link_speaks:
+            return []
+        return self._end_by_link(stream)
+
+    @abstractmethod
+    def _sources(self) -> Iterable[FrameSource]:
+        """The messages that are not finished, but for those of the link."""
 
     @property
     @abstractmethod

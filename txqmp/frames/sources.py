@@ -139,7 +139,6 @@ class FrameSource:
         self.gate = gate
         self._plain = plain
         self._done = done
-        stream.messages += 1
         # What is said next and after that, as far as it is known; the rest; what was added while
         # that lasts.
         self._next: Part | None = None
@@ -190,7 +189,7 @@ class FrameSource:
                 following, rest = (type, flags, payload[size:]), following
                 flags, payload = CONTINUATION, payload[:size]
         stream, last = self.stream, following is None and not self.open
-        if last and stream.closing and stream.messages == 1:
+        if last and stream.closing and stream.messages == {self}:
             frame = stream.frame(
                 self.request_id, type, flags, payload, plain=self._plain, last=True
             )
@@ -218,7 +217,8 @@ class FrameSource:
 
     def _finish(self) -> None:
         self.finished = True
-        self.stream.messages -= 1
+        if self.stream.closing:
+            self.stream.messages.discard(self)
         if self.gate is not None and not self.cut:
             self.gate.leave(self)
         if self._done is not None:

@@ -46,9 +46,8 @@ class OutputStream:
     :raises FrameUsageError: there is no such encoding here, or ``send_frame`` is too small for it.
 
     :ivar max_payload: how much of a message fits into one frame, before it is encoded, in bytes.
-    :ivar messages: how many messages on it are not finished: see
-        :class:`~txqmp.frames.sources.FrameSource`.
-    :ivar closing: whether the last frame of the last of them ends the stream.
+    :ivar closing: whether the stream is to end with the last of :attr:`messages`.
+    :ivar messages: the sources of what is still said before that.
     """
 
     __slots__ = (
@@ -75,8 +74,8 @@ class OutputStream:
     ) -> None:
         self.id = stream_id
         self.encoding = encoding
-        self.messages = 0
         self.closing = False
+        self.messages: set[object] = set()
         self._on_end = on_end
         self.max_payload = self._limit = limits.send_frame
         self._begun = self._ended = False

@@ -174,6 +174,7 @@ class ServerLink:
         """Say, on a stream that is being closed, that nothing is granted."""
         assert self.lines is not None
         source = FrameSource(stream, self.lines.request_id, (_line(b"credit"),), plain=True)
+        stream.messages.add(source)
         return SendFrames((source,), urgent=True)
 
     def grant(self, grants: Iterable[Grant]) -> None:
