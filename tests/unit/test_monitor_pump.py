@@ -388,6 +388,8 @@ def test_a_record_that_the_disk_has_changed(world: PumpWorld) -> None:
     ((vm, reason, _),) = world.dead()
     assert vm == "b"
     assert reason.startswith("damaged: ")
+    assert pump.counters.dead == 1
+    assert ("dead", "ops", "damaged", 1) in world.observer.told
     # To try it again is no better.
     success(world.spool.retry_dead("ops"))
     pump.wake()
@@ -554,6 +556,16 @@ def test_the_spool_is_closed_first(world: PumpWorld, logged_errors: LoggedErrors
     pump = world.begin()
     success(world.spool.close())
     assert pump.state is PumpState.UP
+    success(pump.stop())
+
+
+def test_a_pump_that_broke_says_so(world: PumpWorld, logged_errors: LoggedErrors) -> None:
+    pump = world.begin()
+    assert not pump.is_broken
+    success(world.spool.forget_sink("ops"))
+    world.send("a")
+    assert pump.is_broken
+    assert logged_errors.flush()
     success(pump.stop())
 
 

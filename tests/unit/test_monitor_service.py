@@ -33,7 +33,7 @@ from txqmp.monitor import outlets, service
 from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
-from txqmp.monitor.pump import GRACE
+from txqmp.monitor.pump import GRACE, PumpState
 from txqmp.monitor.service import LOADING, MonitorService, makeService
 from txqmp.monitor.sinks.delivery import GoneError, UnavailableError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
@@ -562,6 +562,18 @@ def test_a_sink_that_cannot_be_made_leaves_the_others(
     assert names(made) == ["first"]
     assert first.calls[-1] != "stop"
     assert not made.status.config.successful
+
+
+def test_a_broken_pump_is_replaced(world: World, logged_errors: LoggedErrors) -> None:
+    made = from_file(world, FIRST)
+    success(made.spool.forget_sink("first"))
+    made.recorder.take(event())
+    assert made.status.status().sinks[0].state is PumpState.DISABLED
+    assert logged_errors.flush()
+    success(made.reload())
+    assert made.status.status().sinks[0].state is PumpState.UP
+    made.recorder.take(event("RESUME"))
+    assert world.told() == ["org.qemu.qmp.RESUME"]
 
 
 def test_a_sink_that_was_taken_out_can_be_forgotten(world: World) -> None:

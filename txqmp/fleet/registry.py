@@ -145,9 +145,9 @@ class Fleet(MultiService):
         """
         Go on where a fleet before this one left off: a VM of a name that is remembered continues
         its numbers, and its first session begins with a gap since the last record. One that was
-        there and does not come back is told to be gone, after :data:`MISSING_AFTER` seconds. To be
-        called before the fleet starts. Of more than ``max_vms`` names those are remembered whose
-        records are the newest.
+        there and does not come back is told to be gone, after
+        :data:`~txqmp.fleet.registry.MISSING_AFTER` seconds. To be called before the fleet starts.
+        Of more than ``max_vms`` names those are remembered whose records are the newest.
 
         :param past: by the VMs' names.
         :raises StateError: the fleet runs.
