@@ -342,6 +342,22 @@ def test_a_dead_letter_is_not_tried_twice(world: PumpWorld) -> None:
     success(pump.stop())
 
 
+def test_a_disk_that_hangs_while_dead_letters_are_dropped(world: PumpWorld) -> None:
+    success(world.spool.add_sink("ops"))
+    world.send(*"abcdefg")
+    world.receiver.outcomes = [EventRejectedError("no") for _ in range(7)]
+    pump = world.begin()
+    success(world.spool.retry_dead("ops"))
+    world.writer.hold()
+    pump.wake()
+    assert len(world.receiver.names) == 7
+    stopping = pump.stop(grace=5.0)
+    world.clock.advance(5)
+    world.clock.advance(5)
+    success(stopping)
+    world.writer.release()
+
+
 def test_a_dead_letter_that_cannot_be_delivered_does_not_hold_up_the_others(
     world: PumpWorld,
 ) -> None:

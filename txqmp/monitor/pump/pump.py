@@ -305,7 +305,8 @@ class SinkPump:
             # Else those that are not dropped yet would be found again.
             dropping, self._dropping = self._dropping, []
             for waiting in dropping:
-                await waiting
+                if not self._courier.is_done:
+                    await waiting
 
     def _has_dead_to_retry(self) -> bool:
         return any(each.retrying for each in self._spool.state.sinks if each.name == self.name)
