@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 
 from support.leaks import LoggedErrors
 from txqmp.errors import ConnectError, StateError
-from txqmp.fleet import Fleet, NameTakenError, Past, Record, TooManyVMsError
+from txqmp.fleet import Fleet, Kind, NameTakenError, Past, Record, TooManyVMsError, registry
+from txqmp.fleet.registry import MISSING_AFTER
 
 
 @pytest.fixture
@@ -120,6 +121,54 @@ def test_numbers_go_on(fleet: Fleet, records: list[Record]) -> None:
 def test_the_newest_are_remembered(fleet: Fleet) -> None:
     fleet.restore({name: Past(1, 10, float(time)) for time, name in enumerate("abcde")})
     assert [fleet.claim(name).seq for name in "ecb"] == [10, 10, 0]
+
+
+def test_one_that_does_not_come_back_is_told_to_be_gone(
+    fleet: Fleet, clock: Clock, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_AT_ONCE", 1)
+    fleet.restore(
+        {
+            "back": Past(1, 10, 5.0),
+            "missing": Past(3, 30, 7.0, "uuid 1"),
+            "told": Past(4, 40, 8.0, over=True),
+        }
+    )
+    fleet.startService()
+    fleet.claim("back")
+    clock.advance(MISSING_AFTER - 1)
+    assert records == []
+    clock.advance(1)
+    (told,) = records
+    assert (told.vm, told.identity, told.session, told.seq) == ("missing", "uuid 1", 3, 31)
+    assert told.kind is Kind.GONE
+    assert told.details["reason"] == (
+        "the daemon did not run, and it did not come back: last heard 1970-01-01T00:00:07.000000Z"
+    )
+    assert clock.getDelayedCalls() == []
+    # Their numbers go on all the same.
+    assert [fleet.claim(name).seq for name in ("missing", "told")] == [31, 40]
+    fleet.stopService()
+
+
+def test_many_that_do_not_come_back(
+    fleet: Fleet, clock: Clock, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_AT_ONCE", 1)
+    fleet.restore({name: Past(1, 1, 1.0) for name in "abc"})
+    fleet.startService()
+    clock.advance(MISSING_AFTER)
+    assert sorted(record.vm for record in records) == ["a", "b", "c"]
+    assert clock.getDelayedCalls() == []
+    fleet.stopService()
+
+
+def test_the_end_before_that(fleet: Fleet, clock: Clock, records: list[Record]) -> None:
+    fleet.restore({"a": Past(1, 1, 1.0)})
+    fleet.startService()
+    fleet.stopService()
+    assert clock.getDelayedCalls() == []
+    assert records == []
 
 
 def test_too_late_to_remember(fleet: Fleet) -> None:

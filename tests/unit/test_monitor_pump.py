@@ -342,6 +342,22 @@ def test_a_dead_letter_is_not_tried_twice(world: PumpWorld) -> None:
     success(pump.stop())
 
 
+def test_a_disk_that_hangs_while_dead_letters_are_dropped(world: PumpWorld) -> None:
+    success(world.spool.add_sink("ops"))
+    world.send(*"abcdefg")
+    world.receiver.outcomes = [EventRejectedError("no") for _ in range(7)]
+    pump = world.begin()
+    success(world.spool.retry_dead("ops"))
+    world.writer.hold()
+    pump.wake()
+    assert len(world.receiver.names) == 7
+    stopping = pump.stop(grace=5.0)
+    world.clock.advance(5)
+    world.clock.advance(5)
+    success(stopping)
+    world.writer.release()
+
+
 def test_a_dead_letter_that_cannot_be_delivered_does_not_hold_up_the_others(
     world: PumpWorld,
 ) -> None:
@@ -388,6 +404,8 @@ def test_a_record_that_the_disk_has_changed(world: PumpWorld) -> None:
     ((vm, reason, _),) = world.dead()
     assert vm == "b"
     assert reason.startswith("damaged: ")
+    assert pump.counters.dead == 1
+    assert ("dead", "ops", "damaged", 1) in world.observer.told
     # To try it again is no better.
     success(world.spool.retry_dead("ops"))
     pump.wake()
@@ -554,6 +572,16 @@ def test_the_spool_is_closed_first(world: PumpWorld, logged_errors: LoggedErrors
     pump = world.begin()
     success(world.spool.close())
     assert pump.state is PumpState.UP
+    success(pump.stop())
+
+
+def test_a_pump_that_broke_says_so(world: PumpWorld, logged_errors: LoggedErrors) -> None:
+    pump = world.begin()
+    assert not pump.is_broken
+    success(world.spool.forget_sink("ops"))
+    world.send("a")
+    assert pump.is_broken
+    assert logged_errors.flush()
     success(pump.stop())
 
 

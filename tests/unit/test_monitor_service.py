@@ -27,12 +27,13 @@ from support.pump import Receiver
 from support.spool import Turns
 from txqmp.errors import ConnectError
 from txqmp.fleet import Fleet, GlobSource, Kind, ListenSource, Record
+from txqmp.fleet.registry import MISSING_AFTER
 from txqmp.messages import Event
 from txqmp.monitor import outlets, service
 from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
-from txqmp.monitor.pump import GRACE
+from txqmp.monitor.pump import GRACE, PumpState
 from txqmp.monitor.service import LOADING, MonitorService, makeService
 from txqmp.monitor.sinks.delivery import GoneError, UnavailableError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
@@ -237,6 +238,37 @@ def test_numbers_go_on_where_they_were(world: World) -> None:
     again = world.begin()
     (vm,) = again.fleet.vms
     assert (vm.session, vm.seq) == (1, 7)
+
+
+def test_one_that_went_while_the_daemon_did_not_run(world: World) -> None:
+    made = world.begin()
+    uuid = "4c4c4544-0000-0000-0000-000000000001"
+    for name, kind, details in (
+        ("missing", Kind.SNAPSHOT, {}),
+        ("left", Kind.DISCONNECTED, {"expected": True}),
+        ("ended", Kind.DISCONNECTED, {"ended": {"by": "guest"}}),
+        ("dropped", Kind.GONE, {}),
+    ):
+        made.recorder.take(
+            Record(
+                vm=name,
+                identity=uuid,
+                seq=3,
+                session=1,
+                received=1.8e9,
+                kind=kind,
+                details=details,
+            )
+        )
+    success(world.stop(made))
+    world.receivers.clear()
+    again = world.begin()
+    world.reactor.advance(MISSING_AFTER)
+    told = [json.loads(each.text) for each in next(iter(world.receivers.values())).taken]
+    gone = [each for each in told if each["type"] == "txqmp.monitor.gone"]
+    assert sorted(each["subject"] for each in gone) == ["left", "missing"]
+    assert {(each["partitionkey"], each["vmsequence"]) for each in gone} == {(uuid, f"{4:020d}")}
+    success(world.stop(again))
 
 
 def test_a_sink_goes_on_where_it_was(world: World) -> None:
@@ -530,6 +562,18 @@ def test_a_sink_that_cannot_be_made_leaves_the_others(
     assert names(made) == ["first"]
     assert first.calls[-1] != "stop"
     assert not made.status.config.successful
+
+
+def test_a_broken_pump_is_replaced(world: World, logged_errors: LoggedErrors) -> None:
+    made = from_file(world, FIRST)
+    success(made.spool.forget_sink("first"))
+    made.recorder.take(event())
+    assert made.status.status().sinks[0].state is PumpState.DISABLED
+    assert logged_errors.flush()
+    success(made.reload())
+    assert made.status.status().sinks[0].state is PumpState.UP
+    made.recorder.take(event("RESUME"))
+    assert world.told() == ["org.qemu.qmp.RESUME"]
 
 
 def test_a_sink_that_was_taken_out_can_be_forgotten(world: World) -> None:

@@ -36,6 +36,16 @@ def test_the_newest_numbers_of_each_vm(world: SpoolWorld) -> None:
     world.close()
 
 
+def test_who_each_was(world: SpoolWorld) -> None:
+    success(world.spool.put(Item("a", "STOP", NOW, b"{}", 1, 1, "uuid 1")))
+    success(world.spool.put(Item("b", "gone", NOW, b"{}", 2, 5, over=True)))
+    assert success(world.spool.last_heard()) == {
+        "a": LastHeard(1, 1, NOW, "uuid 1"),
+        "b": LastHeard(2, 5, NOW, over=True),
+    }
+    world.close()
+
+
 def test_they_outlive_the_records_and_the_daemon(tmp_path: Path) -> None:
     world = SpoolWorld(tmp_path / "spool").start()
     success(world.spool.put(heard("a", 1, 7)))

@@ -77,7 +77,10 @@ class Kind(enum.Enum):
     DROPPED = "dropped"
     """Events were lost here. ``count``: so many. ``reason``: why, in words."""
     GONE = "gone"
-    """The VM is watched no more. ``reason``: why, such as that its socket has vanished."""
+    """
+    The VM is watched no more. ``reason``: why, such as that its socket has vanished, or that it did
+    not come back after the daemon had not run.
+    """
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -122,6 +125,7 @@ class Past:
     :ivar seq: the number of its last record.
     :ivar last_time: when that came to our notice, in seconds since the epoch.
     :ivar identity: what identified it; ``None`` for its name.
+    :ivar over: whether its last record told that it has ended or was watched no more.
     :raises ValueError: a number is negative, or the time is none.
     """
 
@@ -131,6 +135,7 @@ class Past:
         validator=[attrs.validators.ge(0), attrs.validators.le(_LAST_SECOND)]
     )
     identity: str | None = None
+    over: bool = False
 
 
 def utc(seconds: float) -> datetime:

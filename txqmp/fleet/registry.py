@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from txqmp.errors import QMPError, StateError
@@ -34,6 +36,13 @@ WATCH_BACKOFF = Backoff(initial=0.3, maximum=5.0)
 
 MAX_VMS = 10_000
 """How many VMs are watched at once, and how many others are remembered."""
+
+
+MISSING_AFTER = 60.0
+"""How long the VMs that are remembered from before have to come back until they are told to be
+gone, in seconds."""
+
+_AT_ONCE = 500
 
 
 class NameTakenError(QMPError):
@@ -94,6 +103,34 @@ class Fleet(MultiService):
         # What is remembered from before, of those that have not come yet.
         self._remembered: dict[str, Past] = {}
         self._places: set[str] = set()
+        self._missing: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        if self._remembered:
+            self._missing = self.reactor.callLater(MISSING_AFTER, self._tell_missing)
+
+    def stopService(self) -> Deferred[object]:
+        missing, self._missing = self._missing, None
+        if missing is not None:
+            missing.cancel()
+        stopped: Deferred[object] = super().stopService()
+        return stopped
+
+    def _tell_missing(self) -> None:
+        """
+        Of the VMs that were there and have not come back it is told that they are gone: what
+        happened since is not known, and nothing else would say so.
+        """
+        self._missing = None
+        names = [name for name, past in self._remembered.items() if not past.over]
+        for name in names[:_AT_ONCE]:
+            past = self._remembered.pop(name)
+            vm = self._vms[name] = VM(name, self.reactor, self._emit, past)
+            vm.missing(past.last_time)
+            self.release(vm)
+        if len(names) > _AT_ONCE:
+            self._missing = self.reactor.callLater(0, self._tell_missing)
 
     @property
     def vms(self) -> tuple[VM, ...]:
@@ -107,9 +144,10 @@ class Fleet(MultiService):
     def restore(self, past: Mapping[str, Past]) -> None:
         """
         Go on where a fleet before this one left off: a VM of a name that is remembered continues
-        its numbers, and its first session begins with a gap since the last record. To be called
-        before the fleet starts. Of more than ``max_vms`` names those are remembered whose records
-        are the newest.
+        its numbers, and its first session begins with a gap since the last record. One that was
+        there and does not come back is told to be gone, after
+        :data:`~txqmp.fleet.registry.MISSING_AFTER` seconds. To be called before the fleet starts.
+        Of more than ``max_vms`` names those are remembered whose records are the newest.
 
         :param past: by the VMs' names.
         :raises StateError: the fleet runs.

@@ -277,6 +277,14 @@ class VM:
         self.problem = reason
         self._record(Kind.GONE, {"reason": reason})
 
+    def missing(self, since: float) -> None:
+        """
+        The VM was there before the daemon did not run, and has not come back.
+
+        :param since: when it was heard last, in seconds since the epoch.
+        """
+        self.gone(f"{NOT_RUNNING}, and it did not come back: last heard {timestamp(utc(since))}")
+
     def _record(self, kind: Kind, details: Mapping[str, Any], at: float | None = None) -> None:
         self.seq += 1
         self._emit(

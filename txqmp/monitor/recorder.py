@@ -84,6 +84,8 @@ class Recorder:
             self.envelope.draft(record),
             record.session,
             record.seq,
+            record.identity,
+            _is_over(record),
         )
         self._waiting += 1
         self._spool.put(item).addCallbacks(self._taken, self._not_taken, errbackArgs=(record,))
@@ -136,3 +138,10 @@ class Recorder:
         idle, self._idle = self._idle, []
         for each in idle:
             each.callback(None)
+
+
+def _is_over(record: Record) -> bool:
+    """Whether there is nothing more to say of a VM, if it does not return."""
+    if record.kind is Kind.DISCONNECTED:
+        return "ended" in record.details
+    return record.kind is Kind.GONE

@@ -178,7 +178,13 @@ class MonitorService(MultiService):
         except (SpoolError, OSError):
             return {}
         return {
-            vm: Past(session=last.session, seq=last.seq, last_time=last.time)
+            vm: Past(
+                session=last.session,
+                seq=last.seq,
+                last_time=last.time,
+                identity=last.identity or None,
+                over=last.over,
+            )
             for vm, last in heard.items()
         }
 

@@ -35,6 +35,9 @@ from txqmp.monitor.spool.filter import EVERYTHING
 GRACE = 5.0
 """How long a pump goes on after it was told to stop, in seconds."""
 
+DAMAGED = "damaged"
+"""Why an event is put aside: the disk has changed it."""
+
 READ = 1000
 """How many events are read at once at most."""
 
@@ -267,7 +270,9 @@ class SinkPump:
             event = outgoing(stored)
         except ValueError as problem:
             self._log.error("{sink}: {problem}", sink=self.name, problem=problem)
-            await self._spool.bury(self.name, stored, f"damaged: {problem}", 0)
+            self.counters.dead += 1
+            self._observer.sink_dead(self.name, DAMAGED)
+            await self._spool.bury(self.name, stored, f"{DAMAGED}: {problem}", 0)
         else:
             if letter is None:
                 load.append(Parcel(event, stored, stored.position, since=stored.time))
@@ -300,7 +305,8 @@ class SinkPump:
             # Else those that are not dropped yet would be found again.
             dropping, self._dropping = self._dropping, []
             for waiting in dropping:
-                await waiting
+                if not self._courier.is_done:
+                    await waiting
 
     def _has_dead_to_retry(self) -> bool:
         return any(each.retrying for each in self._spool.state.sinks if each.name == self.name)

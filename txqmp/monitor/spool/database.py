@@ -11,7 +11,7 @@ The database of a spool: its tables, and how it is opened.
 ``dead``
     the dead letters, which are copies: the records themselves are trimmed as always
 ``vm``
-    a row for each VM: its last numbers, and when it was heard last
+    a row for each VM: its last numbers, when it was heard last, and who it was
 ``meta``
     one row
 """
@@ -84,7 +84,9 @@ CREATE TABLE vm (
     vm TEXT PRIMARY KEY,
     session INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    time REAL NOT NULL
+    time REAL NOT NULL,
+    identity TEXT NOT NULL,
+    over INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX dead_of_sink ON dead (sink);
 CREATE INDEX dead_to_retry ON dead (sink) WHERE retrying;

@@ -28,6 +28,8 @@ class Item:
     :ivar data: the record itself.
     :ivar session: the number of the VM's session.
     :ivar seq: the record's number among the VM's own; 0 for one that has none.
+    :ivar identity: what identified the VM; ``""`` for its name.
+    :ivar over: whether this is the last that is to be said of the VM, if it does not return.
     :raises ValueError: a name cannot be written as UTF-8, or the time is no number.
     :raises TypeError: the data is not bytes.
     """
@@ -38,11 +40,14 @@ class Item:
     data: bytes
     session: int = 0
     seq: int = 0
+    identity: str = ""
+    over: bool = False
 
     def __attrs_post_init__(self) -> None:
         # Here and not in the thread that writes: one bad record is not to fail its whole group.
         self.vm.encode()
         self.type.encode()
+        self.identity.encode()
         if not math.isfinite(self.time):
             raise ValueError(f"{self.time} is no time")
         if not isinstance(self.data, bytes):

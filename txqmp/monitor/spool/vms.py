@@ -27,17 +27,27 @@ class LastHeard:
     :ivar session: the number of its session.
     :ivar seq: the number of its record.
     :ivar time: when it came to our notice, in seconds since the epoch.
+    :ivar identity: what identified it; ``""`` for its name.
+    :ivar over: whether that was the last that was to be said of it, if it does not return.
     """
 
     session: int
     seq: int
     time: float
+    identity: str = ""
+    over: bool = False
 
 
 def note(db: sqlite3.Connection, items: Sequence[Item]) -> None:
     """These records are committed."""
-    newest = {item.vm: (item.vm, item.session, item.seq, item.time) for item in items if item.seq}
-    db.executemany("INSERT OR REPLACE INTO vm VALUES (?, ?, ?, ?)", newest.values())
+    newest = {item.vm: item for item in items if item.seq}
+    db.executemany(
+        "INSERT OR REPLACE INTO vm VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (item.vm, item.session, item.seq, item.time, item.identity, item.over)
+            for item in newest.values()
+        ],
+    )
 
 
 def tidy(db: sqlite3.Connection) -> None:
@@ -50,5 +60,8 @@ def tidy(db: sqlite3.Connection) -> None:
 
 def last_heard(db: sqlite3.Connection) -> dict[str, LastHeard]:
     """What came last of each VM, by its name."""
-    rows = db.execute("SELECT vm, session, seq, time FROM vm")
-    return {vm: LastHeard(session, seq, time) for vm, session, seq, time in rows}
+    rows = db.execute("SELECT vm, session, seq, time, identity, over FROM vm")
+    return {
+        vm: LastHeard(session, seq, time, identity, bool(over))
+        for vm, session, seq, time, identity, over in rows
+    }
