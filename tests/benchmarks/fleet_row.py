@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chaos.helper import Helper
-
 from benchmarks.sides import SideError
 from benchmarks.table import Line
+from chaos.helper import Helper
 from support.daemon import RUNNERS
 from txqmp.monitor.spool import Reader, SpoolStorageError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from chaos import report
 from chaos.command import quick
 from chaos.run import run

@@ -19,7 +19,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 
-from support.daemon import LIMIT, PROGRAM, Output
+from support.daemon import LIMIT, PROGRAM, Output, command
 from support.spool import item
 from support.waiting import end_session, until, within
 from txqmp import ConnectError, ExecuteError, QMPProtocol, ServerParseError, connect
@@ -122,7 +122,7 @@ async def test_status(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_is_refused(world: World) -> None:
     qmp = await world.connect()
-    for command, arguments, why in (
+    for name, arguments, why in (
         ("rewind", {"sink": "nobody", "position": 1}, "knows no sink 'nobody'"),
         ("rewind", {"sink": "ops", "position": 6}, "never had a record 6"),
         ("rewind", {"sink": "ops", "position": -1}, "never had a record -1"),
@@ -136,7 +136,7 @@ async def test_what_is_refused(world: World) -> None:
         ("quit", {}, "has not been found"),
     ):
         with pytest.raises(ExecuteError, match=why):
-            await qmp.execute(command, arguments)
+            await qmp.execute(name, arguments)
     assert world.acked("ops") == 5
 
 
@@ -339,21 +339,6 @@ reactor.addSystemEventTrigger("during", "shutdown", lambda: spool.close())
 reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()).addErrback(lambda f: say(str(f))))
 reactor.run()
 """
-
-
-def command(*words: str, code: int = 0) -> tuple[str, str]:
-    """Run ``qmp-monitor``; return what it wrote to its standard output and error."""
-    done = subprocess.run(
-        [*PROGRAM, *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == code, done
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 class Running:

@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from support.daemon import LIMIT, PROGRAM, Daemon
+from support.daemon import LIMIT, Daemon, command
 from support.qemu import RealQEMU
 from support.rabbitmq import PASSWORD, USER, MakeQueue, Queue, RabbitMQ
 from support.receiver import Receiver
@@ -81,24 +80,9 @@ def once(events: Iterable[Told]) -> list[Told]:
 
 
 def spooled(state: Path) -> list[Told]:
-    """What ``qmp-monitor events`` prints."""
-    done = subprocess.run(
-        [*PROGRAM, "events", "--state-dir", str(state)],
-        capture_output=True,
-        timeout=LIMIT,
-        check=True,
-    )
-    return [Told.read(line) for line in done.stdout.splitlines()]
-
-
-def status(state: Path) -> str:
-    done = subprocess.run(
-        [*PROGRAM, "status", "--state-dir", str(state), "--json"],
-        capture_output=True,
-        timeout=LIMIT,
-        check=True,
-    )
-    return done.stdout.decode()
+    """What the daemon keeps."""
+    printed, _ = command("events", "--state-dir", str(state))
+    return [Told.read(line) for line in printed.splitlines()]
 
 
 def drained(queue: Queue, last: str) -> list[Told]:
@@ -185,7 +169,8 @@ def test_the_same_events_at_a_file_a_webhook_and_a_queue(
             "graceful": False,
             "reason": "without a word",
         }
-        assert json.loads(status(place / "state"))["daemon"]["pid"] == daemon.pid
+        status, _ = command("status", "--config", str(config), "--json")
+        assert json.loads(status)["daemon"]["pid"] == daemon.pid
         assert daemon.stop() == 0
         printed += daemon.records
         assert "Traceback" not in daemon.log

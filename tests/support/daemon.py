@@ -59,6 +59,14 @@ def run(runner: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def command(*words: str, code: int = 0) -> tuple[str, str]:
+    """Run a command of ``qmp-monitor``; return what it wrote to its standard output and error."""
+    done = run(None, *words)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
 class Output:
     """What somebody writes to a pipe, read as far as it has come.
 
@@ -159,10 +167,10 @@ class Daemon:
         """What is in its directory for temporary files."""
         return os.listdir(self._directory.name)
 
-    def wait_for_log(self, text: str) -> None:
-        """Return when the log holds a text."""
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Return when the log holds a text, so many times."""
         deadline = time.monotonic() + LIMIT
-        while text not in self.log:
+        while self.log.count(text) < times:
             assert self._log.read(deadline), f"{text!r} is not in the log:\n{self.log}"
 
     def wait_for(self, condition: Callable[[Told], Any]) -> Told:
@@ -183,6 +191,14 @@ class Daemon:
             if record.vm == vm and record.name == what:
                 self._seen[vm] = place
                 return record
+
+    def catch_up(self) -> list[Told]:
+        """Return what has come so far."""
+        while self._output.read(0):
+            pass
+        while b"\n" in self._output.data:
+            self._read(0)
+        return self.records
 
     def _read(self, deadline: float) -> Told:
         line = self._output.line(deadline)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from chaos import evidence
 from chaos.check import TOLERANCE, numbers, received
 from chaos.evidence import Committed, Raised, Told

@@ -86,7 +86,8 @@ class World:
         record = Record(
             vm=vm, seq=self._seq, session=1, received=time, kind=Kind.EVENT, event=event
         )
-        return Item(vm, name, time, Envelope(node="node7").draft(record))
+        envelope = Envelope(node="node7")
+        return Item(vm, envelope.type_of(record), time, envelope.draft(record))
 
     def fill(self) -> None:
         """Five events in a spool; a sink has had four of them, and given up on two."""
@@ -291,6 +292,8 @@ def test_events(world: World) -> None:
         (("--vm", "web"), [2, 4]),
         (("--vm", "w*", "--vm", "d?"), [1, 2, 3, 4, 5]),
         (("--event", "STOP", "--event", "BLOCK_*"), [1, 3, 4]),
+        (("--event", "TOP"), []),
+        (("--event", "org.qemu.qmp.S*"), [1, 3, 5]),
         (("--since", "80s"), [3, 4, 5]),
         (("--until", "80s"), [1, 2, 3]),
         (("--since", "90s", "--until", "2027-01-15T07:58:50Z"), [2, 3, 4]),
@@ -413,8 +416,10 @@ def test_a_daemon_that_takes_no_commands(held: World) -> None:
 def test_dead_list(world: World) -> None:
     head, first, second = world.good("dead", "list").splitlines()
     assert " ".join(head.split()) == "NUMBER SINK GIVEN UP TRIED VM EVENT REASON"
-    assert " ".join(first.split()) == "1 ops 2027-01-15T07:59:55Z 1 db STOP 400 \\x1b[2J"
-    assert second.endswith("web  BLOCK_IO_ERROR  413 too large")
+    assert (
+        " ".join(first.split()) == "1 ops 2027-01-15T07:59:55Z 1 db org.qemu.qmp.STOP 400 \\x1b[2J"
+    )
+    assert second.endswith("web  org.qemu.qmp.BLOCK_IO_ERROR  413 too large")
     world.good("dead", "retry", "--sink", "ops", "2")
     assert "2027-01-15T07:59:55Z, again" in world.good("dead", "list", "--sink", "ops")
     assert world.bad("dead", "list", "--sink", "nobody") == "the spool knows no sink 'nobody'"
@@ -436,7 +441,7 @@ def test_dead_list_for_programs(world: World) -> None:
         "id": records[0].id,
         "position": 1,
         "vm": "db",
-        "event": "STOP",
+        "event": "org.qemu.qmp.STOP",
         "recorded": "2027-01-15T07:58:20.000000Z",
     }
     assert second["number"] == 2

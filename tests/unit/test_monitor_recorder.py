@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from support.deferreds import pending, success
 from support.leaks import LoggedErrors
@@ -16,7 +18,7 @@ from txqmp.fleet import Kind, Record
 from txqmp.messages import Event
 from txqmp.monitor.envelope import Envelope
 from txqmp.monitor.recorder import Recorder
-from txqmp.monitor.spool import SpoolLimits, WhenFull
+from txqmp.monitor.spool import Item, SpoolFullError, SpoolLimits, WhenFull
 
 
 class Observer:
@@ -134,6 +136,111 @@ def test_what_is_lost_is_told_once_there_is_room(world: World) -> None:
     world.make_room()
     world.recorder.take(record(11))
     assert len(world.lost) == 2
+
+
+class Puts:
+    """A spool that takes or refuses as a test says, and a recorder.
+
+    :ivar lost: what was told to be lost.
+    :ivar telling: whether the VM that it is about is there to tell it.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[int]] = []
+        self.lost: list[tuple[Any, ...]] = []
+        self.telling = True
+        self.seq = 0
+        spool: Any = self
+        self.recorder = Recorder(spool, Envelope(node="n"), tell_lost=self.tell)
+
+    def put(self, item: Item) -> Deferred[int]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def tell(self, *what: Any) -> None:
+        self.lost.append(what)
+        if self.telling:
+            self.take(Kind.DROPPED)
+
+    def take(self, kind: Kind = Kind.EVENT) -> None:
+        self.seq += 1
+        self.recorder.take(record(self.seq, kind))
+
+    def refuse(self, reason: str = "full") -> None:
+        self.waiting.pop(0).errback(SpoolFullError(reason))
+
+    def accept(self) -> None:
+        self.waiting.pop(0).callback(1)
+
+    def finish(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.recorder.finish())
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What is logged."""
+    said: list[str] = []
+
+    def note(event: LogEvent) -> None:
+        said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(note)
+    yield said
+    globalLogPublisher.removeObserver(note)
+
+
+def test_a_word_of_a_loss_that_is_lost_too_is_told_again(said: list[str]) -> None:
+    puts = Puts()
+    for _ in range(3):
+        puts.take()
+    puts.refuse()
+    puts.accept()
+    assert puts.lost == [("a", 1, 1, 1, "full")]
+    puts.refuse("too late")  # the third
+    puts.refuse("no room")  # and what told of the first
+    puts.take()
+    puts.accept()
+    assert puts.lost[1:] == [("a", 3, 1, 4, "no room")]
+    puts.accept()
+    puts.take()
+    puts.accept()
+    assert len(puts.lost) == 2
+    assert puts.recorder.refused == 3
+    assert said == ["records are lost: full", "records are lost: too late"]
+
+
+def test_a_loss_is_told_at_the_end(said: list[str]) -> None:
+    puts = Puts()
+    puts.take()
+    end = puts.finish()
+    puts.refuse()
+    assert puts.lost == [("a", 1, 1, 1, "full")]
+    pending(end)
+    puts.accept()
+    success(end)
+    assert said == ["records are lost: full"]
+
+
+def test_a_loss_that_cannot_be_told_at_the_end(said: list[str]) -> None:
+    puts = Puts()
+    puts.take()
+    puts.refuse()
+    end = puts.finish()
+    puts.refuse()
+    success(end)
+    assert said[-1] == "a: 2 records are lost, and nobody could be told: full"
+
+
+def test_a_loss_of_a_vm_that_is_gone(said: list[str]) -> None:
+    puts = Puts()
+    puts.telling = False
+    puts.take()
+    puts.refuse()
+    success(puts.finish())
+    assert said[-1] == "a, which is watched no more: 1 records are lost: full"
+    puts.take()
+    puts.accept()
+    assert len(puts.lost) == 1
 
 
 def test_a_spool_that_is_closed_says_so_itself(world: World, logged_errors: LoggedErrors) -> None:

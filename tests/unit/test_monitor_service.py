@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from twisted.application.service import Application, Service
 from twisted.internet.address import UNIXAddress
@@ -379,6 +380,10 @@ def test_records_that_the_spool_refuses_are_told_of(world: World) -> None:
     assert "5 to 7" in details["reason"]
     made._tell_lost("nobody", 3, 5, 7, "there was no room")
     assert len(world.told()) == 1
+    made._tell_lost("a", 3, 5, 9, "there was no room")
+    *_, told = next(iter(world.receivers.values())).taken
+    reason = json.loads(told.text)["data"]["data"]["reason"]
+    assert reason == "3 of the records 5 to 9 were lost: there was no room"
 
 
 def test_the_last_reader_gone_is_the_end(world: World) -> None:
@@ -388,6 +393,23 @@ def test_the_last_reader_gone_is_the_end(world: World) -> None:
     made.recorder.take(event())
     assert world.reactor.stopped == 1
     assert made.exit_code == 0
+
+
+def test_a_clock_that_is_set_back_changes_no_order(world: World) -> None:
+    made = world.begin(world.sink("ops"))
+    (receiver,) = world.receivers.values()
+    receiver.outcomes = [UnavailableError("busy")]
+    made.recorder.take(event())
+    world.reactor.rightNow -= 7200
+    made.recorder.take(attrs.evolve(event("RESUME", seq=2), received=1.8e9 - 7200))
+    (stands,) = made.status.status().sinks
+    assert (stands.lag_events, stands.lag_seconds) == (2, 0.0)
+    assert made.status.status().spool.oldest_age == 0.0
+    made.outlets.reopen()
+    assert world.told() == ["org.qemu.qmp.STOP", "org.qemu.qmp.RESUME"]
+    success(world.stop(made))
+    (vm,) = world.begin().fleet.vms
+    assert (vm.session, vm.seq) == (1, 2)
 
 
 def test_other_receivers_are_not(world: World) -> None:

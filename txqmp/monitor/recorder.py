@@ -30,12 +30,19 @@ class RecordObserver(Protocol):
 
 @attrs.define
 class _Hole:
-    """Records of a VM that the spool did not take."""
+    """Records of a VM that the spool did not take, and of which nobody was told."""
 
     first: int
     last: int
     count: int
     reason: str
+
+    def add(self, other: _Hole) -> None:
+        """These as well."""
+        self.first = min(self.first, other.first)
+        self.last = max(self.last, other.last)
+        self.count += other.count
+        self.reason = other.reason
 
 
 class Recorder:
@@ -43,7 +50,7 @@ class Recorder:
     Puts records into the spool, as drafts of events.
 
     What the spool refuses because it is full (:attr:`~txqmp.monitor.spool.WhenFull.BLOCK`) is lost,
-    and told of when there is room again.
+    and told of when there is room again, until that is committed.
 
     :param envelope: makes events of records.
     :param tell_lost: called with the name of a VM, how many of its records are lost, their first
@@ -70,6 +77,8 @@ class Recorder:
         self._tell_lost = tell_lost
         self._observer = observer
         self._holes: dict[str, _Hole] = {}
+        # What the record tells of that comes next.
+        self._telling: _Hole | None = None
         self._waiting = 0
         self._idle: list[Deferred[None]] = []
 
@@ -87,8 +96,9 @@ class Recorder:
             record.identity,
             _is_over(record),
         )
+        told, self._telling = self._telling, None
         self._waiting += 1
-        self._spool.put(item).addCallbacks(self._taken, self._not_taken, errbackArgs=(record,))
+        self._spool.put(item).addCallbacks(self._taken, self._not_taken, errbackArgs=(record, told))
 
     def when_idle(self) -> Deferred[None]:
         """A Deferred that fires when it is known of all records what became of them."""
@@ -97,6 +107,19 @@ class Recorder:
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         return idle
+
+    async def finish(self) -> None:
+        """Wait as well, and tell of what is lost as long as somebody can be told."""
+        await self.when_idle()
+        self._tell()
+        await self.when_idle()
+        for vm, hole in self._holes.items():
+            self._log.error(
+                "{vm}: {count} records are lost, and nobody could be told: {reason}",
+                vm=vm,
+                count=hole.count,
+                reason=hole.reason,
+            )
 
     def _observe(self, record: Record) -> None:
         assert self._observer is not None
@@ -112,23 +135,38 @@ class Recorder:
 
     def _taken(self, _: int) -> None:
         self._waiting -= 1
-        if self._holes:
-            # Each of these is a record too, and may be refused: then it is a part of a new hole.
-            holes, self._holes = self._holes, {}
-            for vm, hole in holes.items():
-                self._tell_lost(vm, hole.count, hole.first, hole.last, hole.reason)
+        self._tell()
         self._settle()
 
-    def _not_taken(self, failure: Failure, record: Record) -> None:
+    def _tell(self) -> None:
+        """Tell of all that is lost. What tells of it is a record too, and may be refused."""
+        holes, self._holes = self._holes, {}
+        for vm, hole in holes.items():
+            self._telling = hole
+            self._tell_lost(vm, hole.count, hole.first, hole.last, hole.reason)
+            if self._telling is not None:
+                self._telling = None
+                self._log.error(
+                    "{vm}, which is watched no more: {count} records are lost: {reason}",
+                    vm=vm,
+                    count=hole.count,
+                    reason=hole.reason,
+                )
+
+    def _not_taken(self, failure: Failure, record: Record, told: _Hole | None) -> None:
         self._waiting -= 1
         if failure.check(SpoolFullError):
             reason = failure.getErrorMessage()
             self.refused += 1
             if not self._holes:
                 self._log.error("records are lost: {reason}", reason=reason)
-            hole = self._holes.setdefault(record.vm, _Hole(record.seq, record.seq, 0, reason))
-            hole.last = record.seq
-            hole.count += 1
+            lost = _Hole(record.seq, record.seq, 1, reason)
+            if told is not None:
+                lost.add(attrs.evolve(told, reason=reason))
+            if record.vm in self._holes:
+                self._holes[record.vm].add(lost)
+            else:
+                self._holes[record.vm] = lost
         # Of all else the spool tells those who started it.
         self._settle()
 

@@ -154,9 +154,12 @@ class MonitorService(MultiService):
         self.recorder.take(record)
 
     def _tell_lost(self, name: str, count: int, first: int, last: int, reason: str) -> None:
+        which = f"records {first} to {last}"
+        if count <= last - first:
+            which = f"{count} of the {which}"
         for vm in self.fleet.vms:
             if vm.name == name:
-                vm.dropped(count, f"records {first} to {last} were lost: {reason}")
+                vm.dropped(count, f"{which} were lost: {reason}")
 
     def _receiver_gone(self, outlet: Outlet) -> None:
         """Nobody reads what is printed (``qmp-monitor … | head``)."""
@@ -372,7 +375,8 @@ class MonitorService(MultiService):
                 await maybeDeferred(service.stopService)
             except Exception:
                 self._log.failure("{service} failed to stop", service=service)
-        await self._within(self.recorder.when_idle(), GRACE, "not all that was told could be kept")
+        told = Deferred.fromCoroutine(self.recorder.finish())
+        await self._within(told, GRACE, "not all that was told could be kept")
         await self.outlets.close()
         self._tell_left()
         await self.spool.close()

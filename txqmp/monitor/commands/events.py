@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from txqmp.monitor.commands import place, show
 from txqmp.monitor.commands.asking import Ask
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, ask: Ask) -> int:
     now = time.time()
     since = time_of(arguments.since, "--since", now)
     until = time_of(arguments.until, "--until", now)
-    wanted = Filter(vms=tuple(arguments.vm), types=tuple(arguments.event), since=since)
+    wanted = Filter(vms=tuple(arguments.vm), types=_types(arguments.event), since=since)
     broken = 0
     with Reader(spool_directory(place.state_directory(arguments))) as reader:
         for record in records(reader, wanted, arguments.after):
@@ -61,6 +61,11 @@ def run(arguments: argparse.Namespace, ask: Ask) -> int:
     if broken:
         raise CommandFailedError(f"{show.counted(broken, 'record')} of the spool cannot be read")
     return 0
+
+
+def _types(patterns: Iterable[str]) -> tuple[str, ...]:
+    """The types that names and globs of events stand for, whatever prefixes the daemon gives."""
+    return tuple(each for pattern in patterns for each in (pattern, f"*.{pattern}"))
 
 
 def records(reader: Reader, wanted: Filter, after: int | None) -> Iterator[Stored]:
