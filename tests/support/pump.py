@@ -117,6 +117,7 @@ class PumpWorld(SpoolWorld):
                 "observer": self.observer,
                 "gone": self._is_gone,
                 "rng": lambda: self.random,
+                "ack_every": 0.0,
                 **options,
             },
         )

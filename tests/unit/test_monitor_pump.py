@@ -124,6 +124,35 @@ def test_nobody_waits_for_the_disk_to_acknowledge(world: PumpWorld) -> None:
     success(pump.stop())
 
 
+def test_acknowledgements_are_written_together(world: PumpWorld) -> None:
+    pump = world.begin(ack_every=0.1)
+    commits = world.commits
+    for name in "abcdefghij":
+        world.send(name)
+    assert world.receiver.names == list("abcdefghij")
+    assert (world.acked, world.commits - commits) == (0, 10)
+    world.clock.advance(0.1)
+    assert (world.acked, world.commits - commits) == (10, 11)
+    world.clock.advance(10)
+    assert world.commits - commits == 11
+    # What comes while the disk is busy is written after that.
+    world.writer.hold()
+    world.spool.put(world.draft("k"))
+    world.writer.step()
+    world.clock.advance(0.1)
+    world.writer.step()
+    world.spool.put(world.draft("l"))
+    world.writer.release()
+    world.clock.advance(0.1)
+    assert world.acked == 12
+    # And at the end at once.
+    world.send("m")
+    assert world.acked == 12
+    success(pump.stop())
+    assert world.acked == 13
+    assert world.clock.getDelayedCalls() == []
+
+
 # The receiver's fault
 
 

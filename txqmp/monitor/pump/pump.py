@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from txqmp.monitor.envelope import Envelope
 from txqmp.monitor.outgoing import outgoing, outgoing_gap
-from txqmp.monitor.pump.acks import Acknowledger
+from txqmp.monitor.pump.acks import ACK_EVERY, Acknowledger
 from txqmp.monitor.pump.courier import MAX_AGE, Courier, Parcel
 from txqmp.monitor.pump.state import PumpCounters, PumpObserver, PumpState, Unobserved
 from txqmp.monitor.sinks.delivery import Delivery
@@ -56,6 +56,8 @@ class SinkPump:
     :param begin: where the sink begins if the spool does not know it.
     :param observer: is told what the pump does.
     :param gone: called when the receiver wants no more.
+    :param ack_every: how often to write down up to where it has delivered, in seconds; 0 for
+        whenever the disk is free.
     :param rng: gives a number from 0 to 1.
     """
 
@@ -74,6 +76,7 @@ class SinkPump:
         begin: Start = Start.END,
         observer: PumpObserver | None = None,
         gone: Callable[[], object] = lambda: None,
+        ack_every: float = ACK_EVERY,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
@@ -95,7 +98,7 @@ class SinkPump:
             max_age=max_age,
             rng=rng,
         )
-        self._acks = Acknowledger(spool, name)
+        self._acks = Acknowledger(clock, spool, name, ack_every)
         # Up to where it was read; None for up to where was acknowledged.
         self._position: int | None = None
         self._ahead: Deferred[Batch] | None = None
@@ -192,7 +195,7 @@ class SinkPump:
         await self._delivery.stop()
         # The disk may hang; what it does not write down is delivered again.
         with suppress(TimeoutError):
-            await self._acks.when_idle().addTimeout(grace, self._clock)
+            await self._acks.finish().addTimeout(grace, self._clock)
 
     def _cut(self, running: Deferred[None]) -> None:
         """The time is up. What is under way fails; should it succeed, it is the last."""
