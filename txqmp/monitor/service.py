@@ -357,7 +357,10 @@ class MonitorService(MultiService):
                 self._log.error("there is no status page: {problem}", problem=problem)
         self.config = config
         self.status.config = ConfigStatus(loaded=self._reactor.seconds())
-        self._log.info("the configuration was loaded")
+        done = (
+            "files were opened anew" if self._config_file is None else "the configuration was loaded"
+        )
+        self._log.info("{done}", done=done)
 
     # Ending
 

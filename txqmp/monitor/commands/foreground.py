@@ -17,10 +17,12 @@ from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import (
+    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
+    LogLevelFilterPredicate,
     eventAsText,
     globalLogBeginner,
     textFileLogObserver,
@@ -112,14 +114,20 @@ def _tell(problem: Exception) -> None:
 
 def observer(stream: TextIO, environment: Mapping[str, str]) -> ILogObserver:
     """
-    Where the log goes.
+    Where the log goes; what is only for who looks for a defect is left out.
 
     :param stream: a file.
     :param environment: whose ``JOURNAL_STREAM`` tells the journal's socket (systemd.exec(5)).
     """
-    if not _is_journal(stream, environment):
-        return textFileLogObserver(stream)
+    return FilteringLogObserver(
+        _journal_observer(stream)
+        if _is_journal(stream, environment)
+        else textFileLogObserver(stream),
+        [LogLevelFilterPredicate(LogLevel.info)],
+    )
 
+
+def _journal_observer(stream: TextIO) -> ILogObserver:
     def write(event: LogEvent) -> None:
         text = eventAsText(event, includeTimestamp=False).rstrip("\n")
         priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), 6)
