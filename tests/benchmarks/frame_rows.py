@@ -8,7 +8,7 @@ from statistics import median
 
 from benchmarks.meters import Taken
 from benchmarks.sides import take_turns
-from benchmarks.table import Goal, Line, at_least
+from benchmarks.table import Goal, Line, at_least, wanted
 
 
 OURS, PLAIN, MERCURIAL = "frames", "frames-plain", "frames-mercurial"
@@ -30,7 +30,7 @@ def codec(rounds: int, path: str, scale: int) -> Iterator[Line]:
             count = scale if size == 100 else scale // 10
             took = take_turns(path, sides, rounds, task, count=count, size=size)
             what = f"{task} frames of {name}"
-            yield _wanted(what, "frames/s", count, took[OURS], _WANTED[task, size])
+            yield wanted(what, "frames/s", count, took[OURS], _WANTED[task, size])
             yield _against(what, "frames/s", count, took, PLAIN, "the plainest loop")
             if MERCURIAL in sides:
                 yield _against(what, "frames/s", count, took, MERCURIAL, "Mercurial")
@@ -40,7 +40,7 @@ def round_trip(rounds: int, path: str, scale: int) -> Iterator[Line]:
     """A small request and its response, through the reactors of both sides."""
     count = scale // 20
     took = take_turns(path, [OURS], rounds, "round_trip", count=count)
-    yield _wanted("a request, both reactors", "/s", count, took[OURS], 60_000)
+    yield wanted("a request, both reactors", "/s", count, took[OURS], 60_000)
 
 
 def compression(rounds: int, path: str, scale: int) -> Iterator[Line]:
@@ -59,18 +59,6 @@ def compression(rounds: int, path: str, scale: int) -> Iterator[Line]:
             [ratio],
             goal=at_least(goal),
         )
-
-
-def _wanted(what: str, unit: str, count: int, took: list[Taken], rate: float) -> Line:
-    rates = [count / wall for wall, _ in took]
-    return Line(
-        what,
-        f"{median(rates):,.0f} {unit}",
-        "what is wanted",
-        f"{rate:,.0f}",
-        [each / rate for each in rates],
-        goal=at_least(1),
-    )
 
 
 def _against(

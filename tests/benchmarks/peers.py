@@ -58,6 +58,30 @@ class Replier:
         self._process.communicate()
 
 
+class PostTaker:
+    """
+    A process that takes webhooks' posts; ``post_taker.py`` tells how.
+
+    :ivar port: on which it listens.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "post_taker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def __enter__(self) -> PostTaker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # It ends with its input.
+        self._process.communicate()
+
+
 @contextmanager
 def real_qemu(directory: str) -> Iterator[str | None]:
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks import frame_rows
+from benchmarks import fleet_row, frame_rows, monitor_rows
 from benchmarks.meters import Taken, allow_connections
 from benchmarks.peers import real_qemu
 from benchmarks.sides import Side, SideError, take_turns
@@ -41,6 +41,12 @@ class Scale:
     connections: int
     commands_per_connection: int
     frames: int
+    burst: int
+    steady_seconds: float
+    deliveries: int
+    posts: int
+    vms: int
+    watch_seconds: float
 
 
 FULL = Scale(
@@ -54,6 +60,12 @@ FULL = Scale(
     connections=1000,
     commands_per_connection=10,
     frames=200_000,
+    burst=20_000,
+    steady_seconds=10.0,
+    deliveries=50_000,
+    posts=5000,
+    vms=1000,
+    watch_seconds=30.0,
 )
 
 QUICK = Scale(
@@ -67,6 +79,12 @@ QUICK = Scale(
     connections=200,
     commands_per_connection=5,
     frames=20_000,
+    burst=20_000,
+    steady_seconds=2.0,
+    deliveries=10_000,
+    posts=1000,
+    vms=100,
+    watch_seconds=5.0,
 )
 
 
@@ -197,6 +215,26 @@ def frames(scale: Scale, path: str) -> Iterator[Line]:
         yield from rows(scale.rounds // 2, path, scale.frames)
 
 
+def spool(scale: Scale, path: str) -> Iterator[Line]:
+    """Events into the spool of ``qmp-monitor``."""
+    rounds = scale.long_rounds
+    yield from monitor_rows.burst(rounds, path, scale.burst)
+    yield from monitor_rows.steady(rounds, path, scale.steady_seconds)
+
+
+def sinks(scale: Scale, path: str) -> Iterator[Line]:
+    """Events from the spool to sinks."""
+    rounds = scale.long_rounds
+    yield from monitor_rows.file(rounds, path, scale.deliveries)
+    yield from monitor_rows.webhook(rounds, path, scale.posts)
+    yield from monitor_rows.broker(rounds, path, scale.deliveries)
+
+
+def fleet(scale: Scale, path: str) -> Iterator[Line]:
+    """Many VMs, watched by one process."""
+    yield from fleet_row.watch(allow_connections(scale.vms), scale.watch_seconds)
+
+
 ROWS: dict[str, Callable[[Scale, str], Iterator[Line]]] = {
     "serial": serial,
     "callers": callers,
@@ -205,6 +243,9 @@ ROWS: dict[str, Callable[[Scale, str], Iterator[Line]]] = {
     "memory": memory,
     "processor": processor,
     "frames": frames,
+    "spool": spool,
+    "sinks": sinks,
+    "fleet": fleet,
 }
 """The rows by name, in the table's order."""
 

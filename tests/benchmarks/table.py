@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
+from benchmarks.meters import Taken
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -71,6 +73,26 @@ class Line:
             processor = f"{median(self.processor_ratios):.2f}"
         goal = str(self.goal) if self.goal is not None else ""
         return (self.what, self.ours, self.other, self.theirs, ratio, spread, processor, goal, met)
+
+
+def wanted(what: str, unit: str, count: int, took: list[Taken], rate: float) -> Line:
+    """
+    A rate, against the one that is wanted.
+
+    :param count: how much was done in each round.
+    :param took: what the rounds took.
+    :param rate: how much is to be done in a second.
+    """
+    rates = [count / wall for wall, _ in took]
+    return Line(
+        what,
+        f"{median(rates):,.0f} {unit}",
+        "what is wanted",
+        f"{rate:,.0f}",
+        [each / rate for each in rates],
+        [count / processor / rate for _, processor in took],
+        goal=at_least(1),
+    )
 
 
 _HEADS = ("what", "txqmp", "against", "theirs", "ratio", "of rounds", "by CPU", "goal", "met")

@@ -23,6 +23,8 @@ SIDES = {
     "frames": "benchmarks.side_frames",
     "frames-plain": "benchmarks.side_frames_plain",
     "frames-mercurial": "benchmarks.side_frames_mercurial",
+    "spool": "benchmarks.side_spool",
+    "sinks": "benchmarks.side_sinks",
 }
 
 

@@ -152,9 +152,21 @@ def test_help_and_version() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "--webhook" in done.stdout
     assert "\n  qmp-monitor status   Show how the daemon" in done.stdout
+    assert done.stdout.startswith("Usage: qmp-monitor [options]")
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("txqmp ")
+
+
+def test_help_that_nobody_reads() -> None:
+    """``qmp-monitor --help | head -1``"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        done = subprocess.run(
+            [*PROGRAM, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=LIMIT, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from support.records import NAMES, NODE, RECORDS, SPOOL_ID
+from support.records import NODE, RECORDS, SPOOL_ID
 from support.waiting import within
 from support.webhook import Arrived, Receiver, delivery
 from txqmp.monitor.cloudevents import CloudEvent
@@ -31,16 +31,13 @@ from txqmp.monitor.sinks.settings import WebhookMode
 pytest_plugins = ["support.sessions", "support.webhook"]
 
 ENVELOPE = Envelope(node=NODE)
-BATCHES = st.lists(st.tuples(RECORDS, NAMES), min_size=1, max_size=4)
+BATCHES = st.lists(RECORDS, min_size=1, max_size=4)
 SECRETS = [b"the new one, which is long", b"the old one, which is long"]
 
 
 def sent(batch: list[Any]) -> list[OutgoingEvent]:
     """The events of records, numbered in their order."""
-    made = [
-        ENVELOPE.event(record, identity, SPOOL_ID, number)
-        for number, (record, identity) in enumerate(batch)
-    ]
+    made = [ENVELOPE.event(record, SPOOL_ID, number) for number, record in enumerate(batch)]
     return [
         OutgoingEvent(id=each.id, type=each.type, vm=each.subject, text=each.structured())
         for each in made

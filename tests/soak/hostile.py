@@ -168,6 +168,22 @@ def pings_of_a_server(count: int) -> tuple[Peer, Iterator[bytes]]:
     return client, frames()
 
 
+def large_responses(count: int) -> tuple[Peer, Iterator[bytes]]:
+    """Responses that are almost as large as they may be, and do not end."""
+    client = ClientReactor(limits=Limits(response_bytes=32 << 20))
+    requests = [client.request("c") for _ in range(64)]
+    for _, request in requests:
+        list(request)
+
+    def frames() -> Iterator[bytes]:
+        yield encode_frame(1, 2, STREAM_BEGIN, BYTES_RESPONSE, CONTINUATION, bytes(1))
+        for _ in range(500):
+            for request_id, _ in requests:
+                yield encode_frame(request_id, 2, 0, BYTES_RESPONSE, CONTINUATION, bytes(32_768))
+
+    return client, frames()
+
+
 def cancels(count: int) -> tuple[Peer, Iterator[bytes]]:
     """Requests that are cancelled as soon as they are made, to have ever more of them run."""
     server = ServerReactor(link=True)
@@ -210,6 +226,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "large half-received requests": (large_requests, "half_received_bytes"),
     "arguments without end": (large_arguments, "request_arguments"),
     "requests never answered": (active_requests, "active"),
+    "large responses": (large_responses, "response_bytes"),
     "pings, unread": (pings, "control"),
     "pings of a server": (pings_of_a_server, "control"),
     "requests, cancelled": (cancels, "control"),

@@ -6,8 +6,6 @@ import os
 import shutil
 from typing import NoReturn
 
-import pytest
-
 
 def require(program: str, *, package: str | None = None) -> str:
     """Return the path of ``program``.
@@ -16,18 +14,26 @@ def require(program: str, *, package: str | None = None) -> str:
 
     :param package: the Debian package that has it, for the message.
     """
-    # An ordinary user's PATH often lacks the sbin directories, where qemu-ga is.
-    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    found = shutil.which(program, path=places)
+    found = find(program)
     if found is None:
         hint = f" (Debian package {package})" if package else ""
         missing(f"{program} is not installed{hint}")
     return found
 
 
+def find(program: str) -> str | None:
+    """Return the path of ``program``, None where it is not installed."""
+    # An ordinary user's PATH often lacks the sbin directories, where qemu-ga is.
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    return shutil.which(program, path=places)
+
+
 def missing(what: str) -> NoReturn:
     """Skip the test because of ``what``, or fail it if ``TXQMP_REQUIRE_REAL=1`` is set."""
     __tracebackhide__ = True
+    # Not above: benchmarks start programs too, and do without pytest.
+    import pytest
+
     if real_required():
         pytest.fail(f"{what}, and TXQMP_REQUIRE_REAL=1 is set", pytrace=False)
     pytest.skip(what)

@@ -25,7 +25,8 @@ from txqmp.fleet import (
     Record,
     VMState,
 )
-from txqmp.fleet.introduction import MAX_EARLY, QUERIES
+from txqmp.fleet.introduction import MAX_EARLY, MAX_EARLY_SIZE, QUERIES
+from txqmp.messages import Event
 from txqmp.server import CommandError
 from txqmp.testing import Instead, MemoryEndpoint, Pump, SimulatedVM
 
@@ -185,7 +186,7 @@ def test_of_too_many_the_last_are_kept_and_the_snapshot(world: World, clock: Clo
     source = world.watch(vm, "a")
     # As if the status were known before all of them.
     introduction: Any = source._introduction
-    introduction._held.append((0.0, None))
+    introduction._held.append((0.0, 0, None))
     for number in range(MAX_EARLY + 10):
         vm.send_event("NOISE", {"number": number})
     world.pump()
@@ -197,6 +198,30 @@ def test_of_too_many_the_last_are_kept_and_the_snapshot(world: World, clock: Clo
     assert len(world.told("a")) + dropped["count"] >= MAX_EARLY + 13
     numbers = [each.event.data["number"] for each in world.records if each.event is not None]
     assert numbers == list(range(dropped["count"], MAX_EARLY + 10))
+
+
+def test_what_is_kept_is_not_too_large(world: World, clock: Clock) -> None:
+    vm = world.vm()
+    held = vm.hold("query-uuid")
+    source = world.watch(vm, "a")
+    introduction: Any = source._introduction
+    for number in range(5):
+        vm.send_event("NOISE", {"number": number, "text": "x" * (MAX_EARLY_SIZE // 3)})
+        world.pump()
+    assert len([each for each in introduction._held if each[2] is not None]) == 2
+    # One alone may be as large as a message.
+    introduction._event(Event.make("HUGE", {"text": "x" * MAX_EARLY_SIZE}))
+    # What cannot be written may be of any size.
+    deep: Any = 1
+    for _ in range(2000):
+        deep = {"deep": deep}
+    introduction._event(Event.make("DEEP", {"deep": deep}))
+    held.release()
+    world.pump()
+    (dropped,) = world.details(Kind.DROPPED)
+    assert dropped["count"] == 6
+    names = [each.event.name for each in world.records if each.event is not None]
+    assert names == ["DEEP"]
 
 
 def test_nothing_is_kept_any_more(world: World) -> None:

@@ -37,7 +37,16 @@ from txqmp.frames import (
     format_frame,
     parse_frame,
 )
-from txqmp.frames.codec import BYTES_RESPONSE, CONTINUATION, EOS, STREAM_BEGIN, STREAM_SETTINGS
+from txqmp.frames.codec import (
+    APPLICATION_ERROR,
+    BYTES_RESPONSE,
+    CONTINUATION,
+    EOS,
+    ERROR_RESPONSE,
+    STREAM_BEGIN,
+    STREAM_SETTINGS,
+    TEXT_OUTPUT,
+)
 
 
 def asking(*, whole: bool = True, **options: Any) -> ClientReactor:
@@ -454,10 +463,120 @@ def test_a_decoded_frame_is_limited() -> None:
 
 
 def test_the_number_of_frames_of_a_response_is_limited() -> None:
-    client = asking(limits=Limits(message_frames=3))
+    client = asking(limits=Limits(message_frames=2))
     take(client, "1 2 stream-begin bytes-response continuation 1")
     take(client, "1 2 0 text-output 0 ", "1 2 0 bytes-response continuation 1")
-    assert limit_of(take(client, "1 2 0 bytes-response eos 1")) == ("message_frames", 3)
+    assert limit_of(take(client, "1 2 0 bytes-response eos 1")) == ("message_frames", 2)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_texts_are_no_frames_of_the_response(whole: bool) -> None:
+    """A job may tell of its progress as often as it likes."""
+    client = asking(whole=whole, limits=Limits(message_frames=2, message=3, empty_frames=1))
+    text = parse_frame("1 2 0 text-output 0 ")._replace(payload=encode_text([TextAtom("half")]))
+    take(client, text._replace(stream_flags=STREAM_BEGIN))
+    for _ in range(20):
+        assert take(client, text) == [TextOutput(1, (TextAtom("half"),))]
+    take(client, "1 2 0 bytes-response continuation ab")
+    for _ in range(20):
+        assert take(client, text) == [TextOutput(1, (TextAtom("half"),))]
+    last = Response(1, b"abc") if whole else ResponseData(1, b"c", last=True)
+    assert take(client, "1 2 0 bytes-response eos c") == [last]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("error", [True, False])
+def test_a_text_or_an_error_has_the_room_of_a_message_of_its_own(
+    encoding: str, error: bool
+) -> None:
+    client, stream = asking(limits=Limits(message=100)), OutputStream(2, encoding)
+    client.receive(stream.frame(1, BYTES_RESPONSE, CONTINUATION, bytes(99)))
+    if error:
+        actions = client.receive(stream.frame(1, ERROR_RESPONSE, APPLICATION_ERROR, b"x" * 100))
+        assert actions == [RequestFailed(1, "x" * 100)]
+        return
+    atoms = (TextAtom("x" * 96),)
+    (text,) = client.receive(stream.frame(1, TEXT_OUTPUT, 0, encode_text(atoms)))
+    assert text == TextOutput(1, atoms)
+    atoms = (TextAtom("x" * 97),)
+    actions = client.receive(stream.frame(1, TEXT_OUTPUT, 0, encode_text(atoms)))
+    assert limit_of(actions) == ("message", 100)
+
+
+# All responses together
+
+
+def half_answered(*request_ids: int, most: int, **options: Any) -> ClientReactor:
+    """A client that has 4 bytes of each answer."""
+    client = ClientReactor(limits=Limits(response_bytes=most))
+    client.stream(1)
+    for request_id in request_ids:
+        assert client.request("c", **options)[0] == request_id
+    for request in client._requests.values():
+        list(request.source)
+    for request_id in request_ids:
+        frame = f"{request_id} 2 stream-begin bytes-response continuation 1234"
+        assert client.error is None
+        client.receive_frame(parse_frame(frame))
+    return client
+
+
+def test_the_size_of_all_responses_that_are_given_whole_is_limited() -> None:
+    client = half_answered(1, 3, most=8)
+    assert client.error is None
+    assert client._held == 8
+    assert take(client, "3 2 0 bytes-response continuation ") == []
+    error = failure(take(client, "3 2 0 bytes-response continuation 5"))
+    assert isinstance(error, FrameLimitError)
+    assert (error.limit, error.allowed, error.request_id) == ("response_bytes", 8, 3)
+    assert str(error) == "9 bytes of responses that are not whole (response_bytes: 8)"
+
+
+def test_the_last_piece_of_a_response_counts_too() -> None:
+    client = half_answered(1, 3, most=9)
+    assert take(client, "1 2 0 bytes-response eos 5") == [Response(1, b"12345")]
+    assert client._held == 4
+    actions = take(client, "3 2 0 bytes-response eos 567890")
+    assert limit_of(actions) == ("response_bytes", 9)
+
+
+def test_a_response_of_one_frame_is_not_held() -> None:
+    client = half_answered(1, most=4)
+    request_id, request = client.request("c")
+    list(request)
+    answer = f"{request_id} 2 0 bytes-response eos 123456789"
+    assert take(client, answer) == [Response(request_id, b"123456789")]
+    assert client._held == 4
+
+
+@pytest.mark.parametrize("how", ["answered", "failed", "cancelled", "ended"])
+def test_responses_that_are_over_are_not_held(how: str) -> None:
+    client = half_answered(1, 3, most=9)
+    if how == "answered":
+        take(client, "1 2 0 bytes-response eos 5")
+    elif how == "failed":
+        take(client, "1 2 0 error-response application no")
+    elif how == "cancelled":
+        client.cancel(1)
+        assert client._held == 4
+        take(client, "1 2 0 bytes-response continuation 123456789")
+        assert client._held == 4
+        take(client, "1 2 0 bytes-response eos ")
+    else:
+        client.end_of_input()
+        assert client._held == 0
+        return
+    assert client._held == 4
+    assert take(client, "3 2 0 bytes-response eos 56789") == [Response(3, b"123456789")]
+    assert client._held == 0
+
+
+def test_responses_in_pieces_are_not_held() -> None:
+    client = half_answered(1, 3, most=4, whole=False)
+    assert client.error is None
+    assert client._held == 0
+    take(client, "1 2 0 bytes-response eos 123456789")
+    assert client._held == 0
 
 
 def test_empty_frames_in_a_row_are_limited() -> None:

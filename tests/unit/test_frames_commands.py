@@ -72,6 +72,18 @@ def encoded(arguments: dict[str, bytes]) -> dict[bytes, bytes]:
     return {name.encode(): value for name, value in arguments.items()}
 
 
+@given(st.lists(st.sampled_from([1, 2, 511, 512, 513, 2000]), max_size=60), st.integers(0, 9))
+def test_small_pieces_are_held_as_one(sizes: list[int], seed: int) -> None:
+    pieces = [bytes([(number + seed) & 0xFF]) * size for number, size in enumerate(sizes)]
+    assembler = Assembler(1, Limits())
+    for piece in pieces:
+        assembler.take(piece, False)
+    assert assembler.message() == b"".join(pieces)
+    assert type(assembler.message()) is bytes
+    large = sum(size > 512 for size in sizes)
+    assert len(assembler._pieces) <= 2 * large + 1
+
+
 def half_request(flags: int = ARGS, **limits: int) -> HalfRequest:
     return HalfRequest(5, b"name", flags, 0.0, Limits(**limits))  # type: ignore[arg-type]
 

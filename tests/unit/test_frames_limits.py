@@ -47,6 +47,7 @@ RANGES = {
     "half_received": (1, 1 << 53),
     "request_arguments": (0, 1 << 53),
     "half_received_bytes": (0, 1 << 53),
+    "response_bytes": (0, 1 << 53),
     "active": (1, 1 << 53),
     "streams": (1, 128),
     "encoded_streams": (0, 128),
@@ -99,6 +100,7 @@ def test_what_holds_where_nothing_is_chosen() -> None:
     assert DEFAULT_LIMITS.message_frames * 1024 > DEFAULT_LIMITS.message
     assert DEFAULT_LIMITS.message > DEFAULT_LIMITS.decoded_frame > MAX_UNNEGOTIATED
     assert DEFAULT_LIMITS.half_received_bytes > DEFAULT_LIMITS.request_arguments > 65_535
+    assert DEFAULT_LIMITS.response_bytes > DEFAULT_LIMITS.message
 
 
 # Errors

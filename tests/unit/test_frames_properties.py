@@ -52,6 +52,7 @@ SMALL = Limits(
     half_received=3,
     request_arguments=100,
     half_received_bytes=500,
+    response_bytes=700,
     active=4,
     streams=3,
     encoded_streams=2,
@@ -276,6 +277,9 @@ def test_whatever_comes_to_a_client_it_answers_with_actions(
         for request in client._requests.values():
             size = len(request.assembler.message()) if request.assembler else 0
             assert size <= SMALL.message
+        if client.error is None:
+            assert client._held == sum(request.held for request in client._requests.values())
+            assert client._held <= SMALL.response_bytes
         assert len(client._link.requests) <= 1 + 4 * 4 + SMALL.control
         assert len(client._link._grants.items) <= 1 + SMALL.active
         assert len(client._link._cancels.items) <= SMALL.active
@@ -380,6 +384,15 @@ def test_a_conversation_that_goes_wrong_does_so_with_actions(link: bool, seed: i
         for request_id in client.active:
             pair.client.do(client.consumed(request_id, rng.randint(0, 5000)))
 
+    def close() -> None:
+        for reactor, mine in ((client, streams), (server, own)):
+            if rng.random() < 0.3:
+                at = rng.randrange(len(mine))
+                (pair.client if mine is streams else pair.server).do(
+                    reactor.close_stream(mine[at])  # type: ignore[attr-defined]
+                )
+                mine[at] = reactor.open_stream(rng.choice(["zlib", IDENTITY]))  # type: ignore[attr-defined]
+
     def go_away() -> None:
         if rng.random() < 0.05:
             pair.client.do([client.goaway()])
@@ -393,6 +406,7 @@ def test_a_conversation_that_goes_wrong_does_so_with_actions(link: bool, seed: i
         respond,
         write,
         consumed,
+        close,
         go_away,
         lambda: pair.client.do([client.ping(b"p")]),
         lambda: server.ping(b"p"),

@@ -59,7 +59,7 @@ PAYLOADS = (
 )
 
 
-def unlimited(request_id: int) -> int:
+def unlimited(frame: Frame) -> int:
     return 1 << 24
 
 
@@ -616,19 +616,23 @@ def test_a_payload_that_is_not_encoded_needs_no_room() -> None:
     assert receiver.received == [(1, b"12")]
 
 
-def test_the_room_is_that_of_the_frames_request() -> None:
+def test_the_room_is_that_of_the_frames_message() -> None:
     inputs = InputStreams(True, encodings=["zlib"])
     stream = output("zlib")
     rooms = {3: 5, 5: 3}
+
+    def room(frame: Frame) -> int:
+        return rooms[frame.request_id]
+
     for frame in frames_of(stream.frame(7, 4, 1, b"x", plain=True)):
-        if inputs.accept(frame, rooms.__getitem__) and frame.type == STREAM_SETTINGS:
+        if inputs.accept(frame, room) and frame.type == STREAM_SETTINGS:
             inputs.set_encoding(frame, frame.payload)
     for request_id, size in rooms.items():
         (frame,) = frames_of(stream.frame(request_id, 4, 1, bytes(size)))
-        assert inputs.accept(frame, rooms.__getitem__) == bytes(size)
+        assert inputs.accept(frame, room) == bytes(size)
     (frame,) = frames_of(stream.frame(5, 4, 1, bytes(4)))
     with pytest.raises(FrameLimitError) as caught:
-        inputs.accept(frame, rooms.__getitem__)
+        inputs.accept(frame, room)
     assert caught.value.request_id == 5
 
 

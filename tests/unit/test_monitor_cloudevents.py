@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+import attrs
 import pytest
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import (
@@ -22,7 +23,15 @@ from hypothesis import strategies as st
 from support.records import LONG_NAMES, NAMES, NODE, RAW, RECORDS, SPOOL_ID, record
 from txqmp.fleet import Kind
 from txqmp.messages import Event
-from txqmp.monitor.cloudevents import BATCHED, BINARY, STRUCTURED, CloudEvent, EventBatch, numbered
+from txqmp.monitor.cloudevents import (
+    BATCHED,
+    BINARY,
+    STRUCTURED,
+    CloudEvent,
+    EventBatch,
+    attributes,
+    numbered,
+)
 from txqmp.monitor.envelope import Envelope
 
 
@@ -159,6 +168,35 @@ def test_what_is_read_is_as_it_is_written(data: st.DataObject) -> None:
     assert event.structured() == text
 
 
+@given(EVENTS)
+def test_attributes_are_read_alone(event: CloudEvent) -> None:
+    assert attributes(event.structured()) == event.attributes
+    # What comes behind them is not looked at.
+    assert attributes(event.structured()[:-1] + b"\xff") == event.attributes
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (TEXT, b""),
+        (TEXT, b"{}"),
+        (TEXT, b"[]"),
+        (TEXT, b'[1,"data":{}}'),
+        (TEXT, b'1,"data":{}}'),
+        (TEXT, DRAFT),
+        (b'"subject":"web",', b""),
+        (b'"subject":"web"', b'"subject":1'),
+        (b'"subject":"web"', b'"subject":{"a":1,"data":{}}'),
+        (b'"subject":"web"', b'"subject":"we\xffb"'),
+        (b',"data":{"t', b',"Data":{"t'),
+    ],
+)
+def test_attributes_that_cannot_be_read(old: bytes, new: bytes) -> None:
+    assert TEXT.count(old) == 1
+    with pytest.raises(ValueError, match="event"):
+        attributes(TEXT.replace(old, new))
+
+
 # Binary
 
 
@@ -217,8 +255,24 @@ def test_long_names(name: str) -> None:
 # Batched
 
 
-def events(*numbers: int) -> list[CloudEvent]:
-    return [CloudEvent.parse(numbered(DRAFT, SPOOL_ID, number)) for number in numbers]
+@attrs.frozen
+class Written:
+    """An event as it is sent."""
+
+    event: CloudEvent
+
+    @property
+    def id(self) -> str:
+        return self.event.id
+
+    @property
+    def text(self) -> bytes:
+        return self.event.structured()
+
+
+def events(*numbers: int) -> list[Written]:
+    texts = [numbered(DRAFT, SPOOL_ID, number) for number in numbers]
+    return [Written(CloudEvent.parse(text)) for text in texts]
 
 
 def test_batch() -> None:
@@ -227,8 +281,8 @@ def test_batch() -> None:
     assert batch.events == (one, two, three)
     assert batch.id == f"{one.id}_{three.id}"
     assert "." not in batch.id
-    assert batch.structured() == b"[%b,%b,%b]" % tuple(e.structured() for e in batch.events)
-    assert EventBatch([one]).structured() == b"[%b]" % one.structured()
+    assert batch.structured() == b"[%b,%b,%b]" % tuple(e.text for e in batch.events)
+    assert EventBatch([one]).structured() == b"[%b]" % one.text
     assert EventBatch([one, two, three]) == batch
 
 
@@ -241,9 +295,9 @@ def test_no_batch(numbers: tuple[int, ...]) -> None:
 @given(st.lists(EVENTS, min_size=1, max_size=3, unique_by=lambda event: event.id))
 def test_the_events_of_a_batch_are_accepted(unordered: list[CloudEvent]) -> None:
     """The library reads no batches; each event in one is as if it came by itself."""
-    batch = EventBatch(sorted(unordered, key=lambda event: event.sequence))
-    texts = json.loads(batch.structured())
-    for text, event in zip(texts, batch.events, strict=True):
+    ordered = sorted(unordered, key=lambda event: event.sequence)
+    texts = json.loads(EventBatch(map(Written, ordered)).structured())
+    for text, event in zip(texts, ordered, strict=True):
         message = HTTPMessage({"content-type": STRUCTURED}, json.dumps(text).encode())
         assert_equal(from_structured_event(message), event)
 
@@ -357,6 +411,6 @@ def test_what_gets_no_number(draft: bytes, spool_id: str, number: int) -> None:
 
 @given(st.integers(0, 10**20 - 1), st.integers(0, 10**20 - 1))
 def test_numbers_compare_as_text(one: int, other: int) -> None:
-    first, second = events(one, other)
+    first, second = (written.event for written in events(one, other))
     assert (first.sequence < second.sequence) == (one < other)
     assert first.id == f"{SPOOL_ID}-{first.sequence}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from twisted.internet.task import Clock
 
 from txqmp.monitor.observation import LOOK_EVERY, Observation, ReactorLag
@@ -27,6 +30,16 @@ def test_nobody_wants_metrics() -> None:
     clock.advance(5)
     assert observation.rates.rates().values == (0.2,)
     assert observation.metrics is None
+
+
+@pytest.mark.parametrize("missing", ["prometheus_client", "txqmp.monitor.gauges"])
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delitem(sys.modules, "txqmp.monitor.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    observation = Observation(Clock())
+    with pytest.raises(ImportError) as caught:
+        observation.want_metrics(lambda: Status(version="1", node="n", started=0.0))
+    assert ("pip install 'txqmp[monitor]'" in str(caught.value)) is (missing == "prometheus_client")
 
 
 def test_metrics_count_from_when_they_are_wanted() -> None:

@@ -324,6 +324,48 @@ def test_dead_letters_are_tried_again_when_asked_for(world: PumpWorld) -> None:
     success(pump.stop())
 
 
+def test_a_dead_letter_is_not_tried_twice(world: PumpWorld) -> None:
+    success(world.spool.add_sink("ops"))
+    world.send("a")
+    world.receiver.outcomes = [EventRejectedError("no")]
+    pump = world.begin()
+    success(world.spool.retry_dead("ops"))
+    world.writer.hold()
+    pump.wake()
+    assert world.receiver.names == ["a"]
+    # The disk has not dropped it yet, and something else is to be done.
+    pump.wake()
+    assert world.receiver.names == ["a"]
+    world.writer.release()
+    assert world.receiver.names == ["a"]
+    assert world.dead() == []
+    success(pump.stop())
+
+
+def test_a_dead_letter_that_cannot_be_delivered_does_not_hold_up_the_others(
+    world: PumpWorld,
+) -> None:
+    success(world.spool.add_sink("ops"))
+    world.send("a")
+    world.receiver.outcomes = [EventRejectedError("no")]
+    pump = world.begin(max_age=3600.0)
+    world.clock.advance(7200)
+    success(world.spool.retry_dead("ops"))
+    world.receiver.outcomes = [UnavailableError("it fails on this one")] * 10_000
+    pump.wake()
+    assert world.dead() == [("a", "rejected: no", 1)]
+    world.clock.pump([60] * 50)
+    world.send("b")
+    world.clock.pump([60] * 20)
+    ((vm, reason, attempts),) = world.dead()
+    assert (vm, reason) == ("a", "too old: it fails on this one")
+    assert attempts > 5
+    world.receiver.outcomes = []
+    world.clock.pump([60] * 10)
+    assert world.receiver.names == ["b"]
+    success(pump.stop())
+
+
 def test_dead_letters_to_be_tried_are_found_at_the_start(world: PumpWorld) -> None:
     success(world.spool.add_sink("ops"))
     world.send("a")
@@ -467,6 +509,18 @@ def test_not_for_ever(world: PumpWorld) -> None:
     world.clock.advance(0.2)
     success(stopping)
     assert world.acked == 0
+
+
+def test_a_receiver_that_takes_what_was_given_up_gets_no_more(world: PumpWorld) -> None:
+    pump = world.begin()
+    stuck: Deferred[None] = Deferred(lambda deferred: deferred.callback(None))
+    world.receiver.outcomes = [stuck, Deferred()]
+    world.send("a", "b")
+    stopping = pump.stop(grace=5.0)
+    world.clock.advance(5)
+    success(stopping)
+    assert world.receiver.names == ["a"]
+    assert world.acked == 1
 
 
 def test_what_fails_then_is_not_tried_again(world: PumpWorld) -> None:

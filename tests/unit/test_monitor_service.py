@@ -15,7 +15,9 @@ from typing import Any
 import attrs
 import pytest
 from twisted.application.service import Application, Service
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, formatEvent, globalLogPublisher
 from twisted.python.usage import Options as UsageOptions
@@ -24,6 +26,7 @@ from support.deferreds import pending, success
 from support.leaks import LoggedErrors
 from support.pump import Receiver
 from support.spool import Turns
+from txqmp.errors import ConnectError
 from txqmp.fleet import Fleet, GlobSource, Kind, ListenSource, Record
 from txqmp.messages import Event
 from txqmp.monitor import outlets, service
@@ -31,7 +34,7 @@ from txqmp.monitor.config import Config, Dial, Glob, Listen, Sink
 from txqmp.monitor.demo import DemoService
 from txqmp.monitor.options import Options
 from txqmp.monitor.pump import GRACE
-from txqmp.monitor.service import MonitorService, makeService
+from txqmp.monitor.service import LOADING, MonitorService, makeService
 from txqmp.monitor.sinks.delivery import GoneError, UnavailableError
 from txqmp.monitor.sinks.settings import JSONLSettings, StdoutSettings
 from txqmp.monitor.spool import Spool, SpoolStorageError, StorageFailure
@@ -44,12 +47,25 @@ class Reactor(Clock):
         super().__init__()
         self.advance(1_800_000_000)
         self.stopped = 0
+        self.stopping = False
 
     def stop(self) -> None:
+        if self.stopping:
+            raise ReactorNotRunning("it is stopping")
         self.stopped += 1
 
     def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
         function(*args)
+
+
+class Port:
+    """Something that is listened on."""
+
+    def getHost(self) -> UNIXAddress:
+        return UNIXAddress("/http.sock")
+
+    def stopListening(self) -> None:
+        """Nothing."""
 
 
 class Child(Service):
@@ -86,6 +102,8 @@ class World:
         self.receivers: dict[Any, Receiver] = {}
         self.services: list[MonitorService] = []
         monkeypatch.setattr(service, "make_spool", self._make_spool)
+        self.loader = Turns()
+        monkeypatch.setattr(service, "Worker", lambda *_: self.loader)
         monkeypatch.setattr(outlets, "make_delivery", self._make_delivery)
 
     def _make_spool(self, reactor: Any, directory: str, limits: Any, **options: Any) -> Spool:
@@ -187,6 +205,22 @@ def test_a_disk_that_hangs_holds_up_the_end_for_a_while_only(world: World) -> No
     world.writer.release()
 
 
+def test_a_disk_that_hangs_while_it_is_acknowledged(world: World) -> None:
+    made = world.begin()
+    waiting: Deferred[None] = Deferred()
+    receiver = next(iter(world.receivers.values()))
+    receiver.outcomes = [waiting]
+    made.recorder.take(event())
+    world.writer.hold()
+    waiting.callback(None)
+    assert len(receiver.taken) == 1
+    stopped = world.stop(made)
+    for _ in range(4):
+        world.reactor.advance(GRACE)
+    success(stopped)
+    world.writer.release()
+
+
 def test_what_fails_to_stop_holds_up_nobody(world: World, logged_errors: LoggedErrors) -> None:
     made = world.begin()
     child = Child()
@@ -281,6 +315,27 @@ def test_a_spool_that_fails_is_the_end(world: World, logged_errors: LoggedErrors
     assert world.reactor.stopped == 1
     assert made.exit_code == 1
     assert len(logged_errors.flush()) == 1
+
+
+def test_it_ends_once(world: World, logged_errors: LoggedErrors) -> None:
+    made = world.begin(Sink(settings=StdoutSettings()))
+    world.reactor.stopping = True
+    (receiver,) = world.receivers.values()
+    receiver.outcomes = [GoneError("nobody reads any more")]
+    made.recorder.take(event())
+    made._spool_failed(SpoolStorageError("no disk", StorageFailure.IO))
+    (told,) = logged_errors.flush()
+    assert str(told["problem"]) == "no disk"
+
+
+def test_a_state_directory_with_too_long_a_name(world: World) -> None:
+    directory = world.directory / ("d" * 150)
+    told: list[str] = []
+    made = world.make(state_dir=str(directory))
+    made._notifier.ready = told.append  # type: ignore[assignment,method-assign]
+    made.startService()
+    assert told == ["watching 1 VMs, delivering to 2 sinks"]
+    assert made.exit_code == 0
 
 
 def test_records_that_the_spool_refuses_are_told_of(world: World) -> None:
@@ -432,6 +487,125 @@ def test_hangup_elsewhere_than_in_the_main_thread(world: World) -> None:
     thread.join()
     world.writer.release()
     assert made.running
+
+
+def test_the_end_while_the_configuration_is_loaded(world: World) -> None:
+    made = from_file(world, FIRST)
+    first = next(iter(world.receivers.values()))
+    first.outcomes = [Deferred()]
+    made.recorder.take(event())
+    write(world, SECOND)
+    os.kill(os.getpid(), signal.SIGHUP)
+    stopped = world.stop(made)
+    pending(stopped)
+    world.reactor.advance(GRACE)
+    success(stopped)
+    assert not len(made.outlets)
+    assert all(receiver.calls[-1] == "stop" for receiver in world.receivers.values())
+    assert world.reactor.getDelayedCalls() == []
+
+
+def test_the_end_before_the_configuration_is_read(world: World) -> None:
+    made = from_file(world, FIRST)
+    write(world, SECOND)
+    world.loader.hold()
+    os.kill(os.getpid(), signal.SIGHUP)
+    stopped = world.stop(made)
+    pending(stopped)
+    # A name service that does not answer is not waited for.
+    world.reactor.advance(LOADING)
+    success(stopped)
+    world.loader.release()
+    assert len(world.receivers) == 1
+
+
+def test_a_second_hangup_while_the_end_comes(world: World) -> None:
+    made = from_file(world, FIRST)
+    next(iter(world.receivers.values())).outcomes = [Deferred()]
+    made.recorder.take(event())
+    write(world, SECOND)
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+    stopped = world.stop(made)
+    world.reactor.advance(GRACE)
+    success(stopped)
+    assert len(world.receivers) <= 2
+
+
+def test_a_sink_that_cannot_be_made_leaves_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = from_file(world, FIRST)
+    first = next(iter(world.receivers.values()))
+    make = outlets.make_delivery
+
+    def fails(reactor: Any, settings: Any) -> Any:
+        if settings.path == "/tmp/bad":
+            raise ImportError("it needs what is not installed")
+        return make(reactor, settings)
+
+    monkeypatch.setattr(outlets, "make_delivery", fails)
+    bad = "[[sink]]\nname = 'bad'\ntype = 'jsonl'\npath = '/tmp/bad'\n"
+    write(world, bad + SECOND)
+    success(made.reload())
+    # Nothing was changed: not even what comes before or after it.
+    assert names(made) == ["first"]
+    assert first.calls[-1] != "stop"
+    assert not made.status.config.successful
+
+
+def test_a_sink_that_was_taken_out_can_be_forgotten(world: World) -> None:
+    made = from_file(world, FIRST + SECOND)
+    write(world, SECOND)
+    success(made.reload())
+    assert [(each.name, each.attached) for each in made.spool.state.sinks] == [
+        ("first", False),
+        ("second", True),
+    ]
+    # It goes on where it was.
+    made.recorder.take(event())
+    write(world, FIRST + SECOND)
+    success(made.reload())
+    assert [each.attached for each in made.spool.state.sinks] == [True, True]
+    again = world.receivers[JSONLSettings(path="/tmp/first")]
+    assert [each.type for each in again.taken] == ["org.qemu.qmp.STOP"]
+
+
+def test_a_status_page_that_could_not_be_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = from_file(world, FIRST)
+    serve = made._serve
+    tried: list[Config] = []
+
+    def fails(config: Config) -> None:
+        tried.append(config)
+        if len(tried) == 1:
+            raise ConnectError("somebody is there already")
+        serve(config)
+
+    monkeypatch.setattr(made, "_serve", fails)
+    write(world, FIRST + f"[http]\nlisten = 'unix:{world.directory}/http.sock'\n")
+    success(made.reload())
+    monkeypatch.setattr(world.reactor, "listenUNIX", lambda *_, **__: Port(), raising=False)
+    success(made.reload())
+    assert len(tried) == 2
+    success(made.reload())
+    assert len(tried) == 2
+
+
+def test_what_happens_to_go_wrong_in_loading_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    made = from_file(world, FIRST)
+    told: list[str] = []
+    monkeypatch.setattr(made._notifier, "ready", lambda _: told.append("ready"))
+    monkeypatch.setattr(made._notifier, "reloading", lambda: told.append("reloading"))
+    monkeypatch.setattr(made.outlets, "exchange", lambda *_: fail(ValueError("a mistake of ours")))
+    success(made.reload())
+    assert told == ["reloading", "ready"]
+    assert not made.status.config.successful
+    assert len(logged_errors.flush(ValueError)) == 1
 
 
 # What it is made of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -72,10 +73,10 @@ async def test_listening(world: World) -> None:
     assert world.names == set()
 
 
+# Twisted 24.7 leaves the socket that it could not bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_listened_on_is_said(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_cannot_be_listened_on_is_said(world: World) -> None:
     (world.directory / "file").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
@@ -85,6 +86,7 @@ async def test_what_cannot_be_listened_on_is_said(
     # It is tried again when the configuration is loaded the next time.
     await exchange(world, Listen(where=where), world.listen("good"))
     assert world.sources.listening
+    gc.collect()
 
 
 @pytest_twisted.ensureDeferred
@@ -122,6 +124,27 @@ async def test_what_is_watched_twice_is_said(world: World) -> None:
     one = Dial(where=f"{world.directory}/x.sock", name="one")
     await exchange(world, one, Dial(where=f"{world.directory}/x.sock", name="two"))
     assert [vm.name for vm in world.fleet.vms] == ["one"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waits_for_the_other_to_be_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [Dial(where=f"{world.directory}/{name}.sock", name=name) for name in "ab"]
+    world.sources.add(sources)
+    ends: list[Deferred[None]] = []
+    drops = []
+    for service in list(world.sources._services.values()):
+        drops.append(service.drop)
+        monkeypatch.setattr(service, "drop", lambda reason: ends.append(Deferred()) or ends[-1])
+    exchanged = exchange(world)
+    assert len(ends) == 2
+    for end in ends:
+        assert not exchanged.called
+        end.callback(None)
+    await exchanged
+    for drop in drops:
+        await drop("the test is over")
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ import threading
 
 from support.deferreds import failure, pending, success
 from support.threads import ReactorThread
-from txqmp.monitor.sinks.worker import Worker
+from txqmp.monitor.worker import Worker
 
 
 def test_runs_one_after_another_elsewhere() -> None:

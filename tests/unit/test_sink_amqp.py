@@ -20,7 +20,7 @@ from support.deferreds import failure, pending, success
 from support.leaks import LoggedErrors
 from support.outgoing import event, events
 from txqmp.monitor.sinks.amqp.connection import CLOSING
-from txqmp.monitor.sinks.amqp.delivery import AMQPDelivery
+from txqmp.monitor.sinks.amqp.delivery import WINDOWS, AMQPDelivery
 from txqmp.monitor.sinks.delivery import (
     DeliveryError,
     EventRejectedError,
@@ -113,7 +113,7 @@ def test_an_empty_batch(world: World, end: BrokerEnd) -> None:
 def test_no_more_than_the_window(clock: Clock) -> None:
     world = World(clock, window=2)
     end = world.run()
-    assert world.sink.batch == 2
+    assert world.sink.batch == 2 * WINDOWS
     delivering = world.sink.deliver(events(5))
     for tag, more in [(1, 1), (3, 2)]:
         assert len(end.published()) == (2 if tag == 1 else 1)
@@ -736,7 +736,7 @@ def test_cancelled(world: World, end: BrokerEnd) -> None:
 def test_names_and_secrets(clock: Clock) -> None:
     sink = AMQPDelivery(clock, settings(vhost="vms"))
     assert sink.name == "amqp://localhost:5672 vhost vms exchange qmp"
-    assert sink.batch == 200
+    assert sink.batch == 200 * WINDOWS
     assert "swordfish" not in f"{sink!r} {vars(sink)!r}"
 
 

@@ -35,7 +35,7 @@ def test_binary() -> None:
 
 def test_batched() -> None:
     some = events(3)
-    batch = EventBatch(tuple(each.cloudevent for each in some))
+    batch = EventBatch(some)
     found = post(some, WebhookMode.BATCHED)
     assert (found.id, found.body) == (batch.id, batch.structured())
     assert found.body == b"[" + b",".join(each.text for each in some) + b"]"

@@ -22,6 +22,7 @@ from txqmp.errors import QMPError
 from txqmp.fleet.naming import Identity
 from txqmp.fleet.registry import Fleet
 from txqmp.fleet.vm import VM
+from txqmp.jsontext import UnwritableError, write
 from txqmp.messages import Event
 from txqmp.observer import Snapshot
 from txqmp.protocol import QMPProtocol
@@ -32,6 +33,9 @@ QUERIES = ("query-uuid", "query-name", "query-status")
 
 MAX_EARLY = 1000
 """How many events are kept of a VM that has not said yet who it is."""
+
+MAX_EARLY_SIZE = 1 << 20
+"""How large they may be together, where it is more than one, as JSON and in bytes."""
 
 
 @attrs.frozen
@@ -77,7 +81,9 @@ class Introduction:
     _identity: Identity | None = None
     _began: float = 0.0
     _answers: Snapshot = attrs.Factory(lambda: Snapshot({}, {}))
-    _held: deque[tuple[float, Event | None]] = attrs.Factory(deque)
+    # When each came and how large it is; None for the snapshot's place.
+    _held: deque[tuple[float, int, Event | None]] = attrs.Factory(deque)
+    _size: int = 0
     _dropped: int = 0
     _over: bool = False
     _subscription: Any = None
@@ -98,13 +104,17 @@ class Introduction:
 
     def _event(self, event: Event) -> None:
         """One that comes before it is known whose it is."""
-        self._held.append((self._now(), event))
-        if len(self._held) > MAX_EARLY:
+        size = _size_of(event)
+        self._held.append((self._now(), size, event))
+        self._size += size
+        while len(self._held) > MAX_EARLY or (size < self._size > MAX_EARLY_SIZE):
             # The snapshot's place, where it is the first, is not an event that could be dropped.
             place = self._held.popleft()
-            if place[1] is None:
-                self._held.popleft()
+            if place[2] is None:
+                self._size -= self._held.popleft()[1]
                 self._held.appendleft(place)
+            else:
+                self._size -= place[1]
             self._dropped += 1
 
     def _answered(self, outcome: Any, command: str) -> None:
@@ -116,7 +126,7 @@ class Introduction:
             self._answers.results[command] = outcome
         if command == QUERIES[-1]:
             # The snapshot's place among the events.
-            self._held.append((self._now(), None))
+            self._held.append((self._now(), 0, None))
         if len(self._answers.results) + len(self._answers.errors) == len(QUERIES):
             self._settle()
 
@@ -171,7 +181,7 @@ class Introduction:
             reason = "too many came before the VM said who it is"
             vm.dropped(self._dropped, reason, self._began)
         held, self._held = self._held, deque()
-        for at, event in held:
+        for at, _, event in held:
             if event is None:
                 vm.snapshot(self._answers, at)
             else:
@@ -186,3 +196,11 @@ class Introduction:
         if holder is None or holder.refused(peer, refusal.reason):
             self._log.warn("does not listen to {peer}: {reason}", peer=peer, reason=refusal.reason)
         self.refuse(refusal)
+
+
+def _size_of(event: Event) -> int:
+    """How large an event is; what cannot be written counts as much as there may be."""
+    try:
+        return len(write(event.raw))
+    except UnwritableError:
+        return MAX_EARLY_SIZE

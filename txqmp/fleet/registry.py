@@ -22,6 +22,7 @@ from txqmp.timeouts import Timeouts
 WATCH_SETTINGS = SessionSettings(
     oob=False,
     max_message=1 << 20,
+    max_early_events=100,
     timeouts=Timeouts(greeting=5.0, command=10.0, commands={}, slow=None, close=2.0),
 )
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from weakref import WeakSet
 
 from txqmp.frames.actions import Action, Nothing, SendFrames
 from txqmp.frames.codec import TEXT_OUTPUT
@@ -42,6 +43,8 @@ class Answers(Reactor):
         # Requests that are not answered: the source of each answer, once there is one.
         self._active: dict[int, FrameSource | None] = {}
         self._cancelled: set[int] = set()
+        # Texts on their way; one that nobody sends is not held for that.
+        self._texts: WeakSet[FrameSource] = WeakSet()
 
     @property
     def active(self) -> frozenset[int]:
@@ -131,10 +134,16 @@ class Answers(Reactor):
         output = self._output(stream) if answer is None else answer.stream
         part = (TEXT_OUTPUT, 0, encode_text(atoms, output.max_payload))
         if answer is None:
-            return self._out(FrameSource(output, request_id, (part,), plain=plain))
+            text = FrameSource(output, request_id, (part,), plain=plain, done=self._texts.discard)
+            self._texts.add(text)
+            return self._out(text)
         # A source of its own could come after the last piece, when the request is over.
         answer.add((part,))
         return Nothing() if self._defer else SendFrames((answer,))
+
+    def _sources(self) -> Iterable[FrameSource]:
+        yield from self._texts
+        yield from filter(None, self._active.values())
 
     def _check_answerable(self, request_id: int) -> None:
         if self.error is not None and self.error.code not in _AT_THE_END:

@@ -12,6 +12,9 @@ from txqmp.frames.limits import Limits
 
 _lengths = struct.Struct("<HH")
 
+#: Pieces of up to so many bytes are held as one: each by itself would take far more.
+_SMALL = 512
+
 
 class Assembler:
     """
@@ -29,7 +32,7 @@ class Assembler:
         self.request_id = request_id
         self.size = 0
         self._limits = limits
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._frames = 0
         self._empty = 0
 
@@ -78,7 +81,13 @@ class Assembler:
             raise FrameLimitError(
                 "message", self._limits.message, f"a message of {self.size} bytes", self.request_id
             )
-        self._pieces.append(payload)
+        pieces = self._pieces
+        if len(payload) > _SMALL:
+            pieces.append(payload)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += payload
+        else:
+            pieces.append(bytearray(payload))
 
     @property
     def room(self) -> int:

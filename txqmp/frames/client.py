@@ -19,7 +19,7 @@ from txqmp.frames.codec import BYTES_RESPONSE, ERROR_RESPONSE, TEXT_OUTPUT, Fram
 from txqmp.frames.commands import Name, Part, check_end, check_error, command_parts
 from txqmp.frames.credit import Grant
 from txqmp.frames.encodings import ENCODINGS
-from txqmp.frames.errors import Code, FrameProtocolError, FrameUsageError
+from txqmp.frames.errors import Code, FrameLimitError, FrameProtocolError, FrameUsageError
 from txqmp.frames.limits import DEFAULT_LIMITS, Limits
 from txqmp.frames.link.client import ClientLink
 from txqmp.frames.link.words import REFUSED, Terms
@@ -52,6 +52,8 @@ class ClientReactor(Reactor):
         self._gate = Gate(limits.half_received, limits.half_received_bytes)
         self._most = limits.active
         self._asked = False
+        # How many bytes of responses are held.
+        self._held = 0
         self._link = ClientLink(self, limits.control)
 
     @property
@@ -150,6 +152,7 @@ class ClientReactor(Reactor):
         request = self._requests.get(request_id)
         if request is None or request.cancelled:
             raise FrameUsageError(f"request {request_id} is not active")
+        self._held -= request.held
         request.cancel()
         source = request.source
         if not source.begun:
@@ -187,6 +190,7 @@ class ClientReactor(Reactor):
         if cut is not None and self.error is None:
             actions.append(self._fail(cut))
         requests, self._requests = self._requests, {}
+        self._held = 0
         self._link.requests.clear()
         for request_id, request in requests.items():
             kind = RequestCancelled if request.cancelled else RequestLost
@@ -194,8 +198,9 @@ class ClientReactor(Reactor):
             request.source.drop()
         return actions
 
-    def _room(self, request_id: int) -> int:
-        request = self._requests.get(request_id)
+    def _room(self, frame: Frame) -> int:
+        # A text or an error is no part of the response.
+        request = self._requests.get(frame.request_id) if frame.type == BYTES_RESPONSE else None
         if request is None or not request.whole or request.assembler is None:
             return self.limits.message
         return request.assembler.room
@@ -223,8 +228,8 @@ class ClientReactor(Reactor):
         if kind == ERROR_RESPONSE:
             return self._error(request_id, request, payload)
         if kind == TEXT_OUTPUT:
-            assembler = request.assemble(self.limits)
-            (assembler.count if request.whole else assembler.count_empty)(payload, False)
+            # Nothing of it is held, so there may be any number.
+            request.assemble(self.limits).count_empty(payload, False)
             atoms = decode_text(payload, request_id)
             return [] if request.cancelled else [TextOutput(request_id, atoms)]
         raise FrameProtocolError(
@@ -243,6 +248,7 @@ class ClientReactor(Reactor):
         elif whole:
             assembler = request.assemble(self.limits)
             assembler.take(payload, last)
+            self._hold(request_id, len(payload))
             if last:
                 actions.append(Response(request_id, assembler.message()))
         else:
@@ -260,6 +266,16 @@ class ClientReactor(Reactor):
                 actions.append(RequestCancelled(request_id, request.may_have_run))
         return actions
 
+    def _hold(self, request_id: int, size: int) -> None:
+        self._held += size
+        if self._held > self.limits.response_bytes:
+            raise FrameLimitError(
+                "response_bytes",
+                self.limits.response_bytes,
+                f"{self._held} bytes of responses that are not whole",
+                request_id,
+            )
+
     def _error(self, request_id: int, request: Request, payload: bytes) -> list[Action]:
         if not request.source.finished:
             raise _answered_early(request_id)
@@ -274,14 +290,18 @@ class ClientReactor(Reactor):
 
     def _over(self, request_id: int) -> list[Action]:
         """A request is over: its id is free."""
-        source = self._requests.pop(request_id).source
+        request = self._requests.pop(request_id)
+        if request.assembler is not None:
+            self._held -= request.held
+        source = request.source
         if source.cut and source.gate is not None:
             source.gate.leave(source)
+        settled = self._settle(source.stream) if source.stream.closing else []
         if self._send_credit is None or self._receive_credit is None:
-            return []
+            return settled
         self._link.forget(request_id)
         self._send_credit.forget(request_id)
-        return self._grant(self._receive_credit.forget(request_id))
+        return settled + self._grant(self._receive_credit.forget(request_id))
 
     # The link
 
@@ -332,10 +352,24 @@ class ClientReactor(Reactor):
         self._gate.size_limit = peer.half_received_bytes
         self._most = min(self.limits.active, peer.active, _MOST_WITH_LINK)
 
-    def link_source(self, parts: Iterable[Part]) -> FrameSource:
+    def link_source(self, parts: Iterable[Part], stream: OutputStream | None = None) -> FrameSource:
         """For :class:`~txqmp.frames.link.client.LinkOwner`."""
         request_id = self._ids.allocate(self._requests, self._link.requests)
-        return FrameSource(self.stream(1), request_id, parts, plain=True)
+        source = FrameSource(stream or self.stream(1), request_id, parts, plain=True)
+        if stream is not None:
+            stream.messages.add(source)
+        return source
+
+    def _sources(self) -> Iterable[FrameSource]:
+        sources = (request.source for request in self._requests.values())
+        return (source for source in sources if not source.finished)
+
+    @property
+    def _link_speaks(self) -> bool:
+        return self.peer is not None and self.error is None and not self._ended
+
+    def _end_by_link(self, stream: OutputStream) -> list[Action]:
+        return self._link.end_stream(stream)
 
     def _grant(self, grants: list[Grant]) -> list[Action]:
         if not grants or self.error is not None or self._ended:

@@ -185,6 +185,28 @@ def _out_of_range(
     )
 
 
+def check_frame(frame: Frame) -> None:
+    """
+    See that there are bytes that would be a frame, if not of which length.
+
+    :raises FrameUsageError: it is none; a field is out of its range; or the payload is not bytes.
+    """
+    if not isinstance(frame, Frame) or not isinstance(frame.payload, bytes):
+        raise FrameUsageError("a frame is a Frame, and its payload is bytes")
+    fields = frame[:5]
+    for field, largest in zip(fields, _LARGEST, strict=True):
+        if not isinstance(field, int) or not 0 <= field <= largest:
+            raise _out_of_range(*fields)
+
+
+_LARGEST = (0xFFFF, 0xFF, 0xFF, 15, 15)
+
+
+def too_large(length: int, largest: int, request_id: int) -> FrameLimitError:
+    """The error for a frame whose payload is longer than is taken."""
+    return FrameLimitError("receive_frame", largest, f"a frame of {length} bytes", request_id)
+
+
 class FrameDecoder:
     """
     Frames out of bytes that come in any pieces, in linear time.
@@ -244,9 +266,7 @@ class FrameDecoder:
             low, high, request, stream, stream_flags, kind = unpack(data, start)
             length = high << 16 | low
             if length > largest:
-                self.error = FrameLimitError(
-                    "receive_frame", largest, f"a frame of {length} bytes", request
-                )
+                self.error = too_large(length, largest, request)
                 return frames
             end = begin + length
             if end > size:
@@ -296,5 +316,5 @@ def decode_header(header: bytes, max_payload: int = MAX_UNNEGOTIATED) -> tuple[i
     low, high, request, stream, stream_flags, kind = _header.unpack(header)
     length = high << 16 | low
     if length > max_payload:
-        raise FrameLimitError("receive_frame", max_payload, f"a frame of {length} bytes", request)
+        raise too_large(length, max_payload, request)
     return length, Frame(request, stream, stream_flags, kind >> 4, kind & 15, b"")

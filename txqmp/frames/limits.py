@@ -42,6 +42,8 @@ class Limits:
     :ivar half_received_bytes: how many bytes all of them may hold. With less than ``message`` and
         ``request_arguments`` together, that is how large a request can be.
     :ivar half_received_seconds: how long each may take to be received.
+    :ivar response_bytes: how many bytes a client holds of all responses that are given whole and
+        have come in part. With less than ``message``, that is how large such a response can be.
     :ivar active: how many requests may be served, or waited for, at a time.
     :ivar streams: how many streams the peer may have open.
     :ivar encoded_streams: how many of them may have an encoding.
@@ -60,6 +62,7 @@ class Limits:
     request_arguments: int = attrs.field(default=1 << 20, validator=_whole(0))
     half_received_bytes: int = attrs.field(default=16 << 20, validator=_whole(0))
     half_received_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    response_bytes: int = attrs.field(default=64 << 20, validator=_whole(0))
     active: int = attrs.field(default=256, validator=_whole(1))
     streams: int = attrs.field(default=128, validator=_whole(1, 128))
     encoded_streams: int = attrs.field(default=8, validator=_whole(0, 128))

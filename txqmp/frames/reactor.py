@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import chain
 
 import attrs
 
 from txqmp.frames.actions import Action, Failed, StreamEncoded
-from txqmp.frames.codec import STREAM_SETTINGS, Frame, FrameDecoder
+from txqmp.frames.codec import (
+    STREAM_SETTINGS,
+    Frame,
+    FrameDecoder,
+    check_frame,
+    too_large,
+)
 from txqmp.frames.commands import error_part
 from txqmp.frames.credit import Grant, ReceiveCredit, SendCredit
 from txqmp.frames.encodings import IDENTITY
 from txqmp.frames.errors import Code, FrameProtocolError, FrameUsageError
 from txqmp.frames.limits import MAX_UNNEGOTIATED, Limits
 from txqmp.frames.link.words import Terms
+from txqmp.frames.sources import FrameSource
 from txqmp.frames.streams import InputStreams, OutputStream
 
 
@@ -41,6 +49,8 @@ class Reactor(ABC):
         self._encodings = tuple(encodings)
         # By id; who asks for a stream with itself is not helped here, but need not look first.
         self._outputs: dict[int | OutputStream, OutputStream] = {}
+        # Those that take no more messages, until their last frame has been made.
+        self._closing: dict[int, OutputStream] = {}
         self._default_stream = self._next_stream = first_stream
         self._send_credit: SendCredit | None = None
         self._receive_credit: ReceiveCredit | None = None
@@ -70,12 +80,20 @@ class Reactor(ABC):
 
     def receive_frame(self, frame: Frame) -> list[Action]:
         """
-        Take one frame from the peer, in place of its bytes.
+        Take one frame from the peer, in place of its bytes. It is held to what bytes are.
 
         :returns: what to do, in order.
+        :raises FrameUsageError: no bytes would be such a frame; or another has come in part, by
+            :meth:`receive`. Nothing is taken then.
         """
+        check_frame(frame)
         if self.error is not None or self._ended:
             return [self._again()]
+        if self._decoder.held:
+            raise FrameUsageError("a frame that came in part is not whole yet")
+        length, largest = len(frame.payload), self._decoder.max_payload
+        if length > largest:
+            return [self._fail(too_large(length, largest, frame.request_id))]
         return self._take(frame)
 
     def _take(self, frame: Frame) -> list[Action]:
@@ -89,8 +107,8 @@ class Reactor(ABC):
             return [self._fail(error)]
 
     @abstractmethod
-    def _room(self, request_id: int) -> int:
-        """How many bytes of a request's message may still come."""
+    def _room(self, frame: Frame) -> int:
+        """How many bytes of a frame's message may still come."""
 
     @abstractmethod
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
@@ -116,33 +134,109 @@ class Reactor(ABC):
 
     def open_stream(self, encoding: str = IDENTITY) -> OutputStream:
         """
-        A new stream of ours. A stream stays open: each id is given once, 128 of them or, on a
-        server, 127.
+        A new stream of ours. There are 128 ids or, on a server, 127; those of streams that were
+        closed and have ended are given again when all have been.
 
         :param encoding: one that the peer takes.
         :raises FrameUsageError: there is no such encoding; all ids are used; or, over a link, the
             peer does not take the encoding, or not one more stream.
         """
-        if self._next_stream > 0xFF:
-            raise FrameUsageError("all streams are used")
+        stream_id = self._free_stream_id()
         peer = self.peer
         if peer is not None and encoding != IDENTITY:
             if encoding not in peer.encodings:
                 raise FrameUsageError(f"the peer does not take {encoding}")
-            encoded = sum(each.encoding != IDENTITY for each in self._outputs.values())
+            streams = chain(self._outputs.values(), self._closing.values())
+            encoded = sum(each.encoding != IDENTITY for each in streams)
             if encoded >= peer.encoded_streams:
                 raise FrameUsageError(f"the peer takes {encoded} streams with an encoding")
-        return self._add_stream(self._next_stream, encoding)
+        stream = self._add_stream(stream_id, encoding)
+        self._next_stream = stream_id + 2
+        return stream
+
+    def _free_stream_id(self) -> int:
+        first, after = self._default_stream, self._next_stream
+        for stream_id in chain(range(after, 0x100, 2), range(first, after, 2)):
+            if stream_id not in self._outputs and stream_id not in self._closing:
+                return stream_id
+        raise FrameUsageError("all streams are used")
+
+    def close_stream(self, stream: OutputStream | int) -> list[Action]:
+        """
+        End a stream of ours. It takes no new messages. Those that it has are sent to their end, and
+        the last frame of the last carries ``stream-end``: so a stream that is closed before the
+        frames of its only message are asked for ends with that. Where it has none, a frame of the
+        link says it. The id is free when that frame has been given.
+
+        What the peer still has to answer is not touched, and a response that is not begun can go on
+        another stream. A stream that was never begun is over at once. Without a link, one whose
+        last messages are all cancelled before their first frames stays open.
+
+        :param stream: one that is open, or its id.
+        :returns: what to send.
+        :raises FrameUsageError: it is not open, or closed already; it is the one that is used where
+            none is chosen; or no message is left that could end it, and there is no link.
+        """
+        output = self._outputs.get(stream)
+        if output is None and isinstance(stream, OutputStream):
+            output = self._output(stream)
+        if output is None:
+            raise FrameUsageError(f"stream {stream} is not open")
+        if output.id == self._default_stream:
+            raise FrameUsageError(f"stream {output.id} is for what has no other: it stays open")
+        messages = {source for source in self._sources() if source.stream is output}
+        if output.begun and not messages and not self._link_speaks:
+            raise FrameUsageError(
+                f"stream {output.id} has no message that could end it, and there is no link"
+            )
+        del self._outputs[output.id]
+        self._closing[output.id] = output
+        output.messages.update(messages)
+        output.closing = True
+        return self._settle(output)
+
+    def _settle(self, stream: OutputStream) -> list[Action]:
+        """End a stream that is being closed, if no message is left to do it."""
+        if not stream.closing or stream.messages or stream.ended:
+            return []
+        if not stream.begun:
+            stream.end_unbegun()
+            return []
+        if not self._link_speaks:
+            return []
+        return self._end_by_link(stream)
+
+    @abstractmethod
+    def _sources(self) -> Iterable[FrameSource]:
+        """The messages that are not finished, but for those of the link."""
+
+    @property
+    @abstractmethod
+    def _link_speaks(self) -> bool:
+        """Whether there is a link on which something can be said."""
+
+    @abstractmethod
+    def _end_by_link(self, stream: OutputStream) -> list[Action]:
+        """Say something on a stream that is being closed."""
+
+    def _stream_ended(self, stream: OutputStream) -> None:
+        """The last frame of a stream has been made: its id is free."""
+        if self._outputs.get(stream.id) is stream:
+            del self._outputs[stream.id]
+        elif self._closing.get(stream.id) is stream:
+            del self._closing[stream.id]
 
     def stream(self, stream_id: int) -> OutputStream:
         """
         A stream of ours, by its id; one that is not open yet has no encoding.
 
-        :raises FrameUsageError: it would be the peer's; or, over a link, the peer does not take one
-            more stream.
+        :raises FrameUsageError: it would be the peer's; it is being closed; or, over a link, the
+            peer does not take one more stream.
         """
         stream = self._outputs.get(stream_id)
         if stream is None:
+            if stream_id in self._closing:
+                raise FrameUsageError(f"stream {stream_id} is being closed")
             if stream_id & 1 != self._next_stream & 1 or not 0 <= stream_id <= 0xFF:
                 kind = "odd" if self._next_stream & 1 else "even"
                 raise FrameUsageError(f"our streams have {kind} ids to 255, not {stream_id}")
@@ -151,7 +245,12 @@ class Reactor(ABC):
 
     def _output(self, stream: OutputStream | int) -> OutputStream:
         """One of our streams, by its id or itself."""
-        return self.stream(stream.id if isinstance(stream, OutputStream) else stream)
+        if not isinstance(stream, OutputStream):
+            return self.stream(stream)
+        if self._outputs.get(stream.id) is not stream:
+            # Its id may be another's by now.
+            raise FrameUsageError(f"this stream {stream.id} is not open: it is closed, or not ours")
+        return stream
 
     def _add_stream(self, stream_id: int, encoding: str) -> OutputStream:
         limits, peer = self.limits, self.peer
@@ -159,11 +258,13 @@ class Reactor(ABC):
         if peer is not None:
             largest = peer.max_frame
             # The one that is used by default, by the link too, is always there.
-            if len(self._outputs) >= peer.streams and stream_id != self._default_stream:
+            count = len(self._outputs) + len(self._closing)
+            if count >= peer.streams and stream_id != self._default_stream:
                 raise FrameUsageError(f"the peer takes {peer.streams} streams")
         if limits.send_frame > largest:
             limits = attrs.evolve(limits, send_frame=largest)
-        stream = self._outputs[stream_id] = OutputStream(stream_id, encoding, limits)
+        stream = OutputStream(stream_id, encoding, limits, on_end=self._stream_ended)
+        self._outputs[stream_id] = stream
         self._next_stream = max(self._next_stream, stream_id + 2)
         return stream
 

@@ -68,6 +68,11 @@ class Request:
         """Whether all of it was given to be sent: nobody runs less."""
         return self.source.finished and not self.source.cut
 
+    @property
+    def held(self) -> int:
+        """How many bytes of the response are held."""
+        return 0 if self.assembler is None else self.assembler.size
+
     def assemble(self, limits: Limits) -> Assembler:
         """The assembler of the response."""
         if self.assembler is None:

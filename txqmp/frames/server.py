@@ -22,6 +22,7 @@ from txqmp.frames.link.words import CANCELLED, Terms, malformed
 from txqmp.frames.reactor import farewell_frame
 from txqmp.frames.receiving import HalfRequests
 from txqmp.frames.sources import FrameSource
+from txqmp.frames.streams import OutputStream
 
 
 class ServerReactor(Answers):
@@ -115,12 +116,14 @@ class ServerReactor(Answers):
 
         :returns: what to do, in order; a :class:`~txqmp.frames.actions.WantFrame` where there is
             nothing to do before more has come.
+        :raises FrameUsageError: no bytes would be such a frame; or another has come in part, by
+            :meth:`receive`. Nothing is taken then.
         """
         actions = super().receive_frame(frame)
         return actions or [WantFrame("command-receiving" if self._half else "idle")]
 
-    def _room(self, request_id: int) -> int:
-        return self._half.room(request_id)
+    def _room(self, frame: Frame) -> int:
+        return self._half.room(frame.request_id)
 
     def _handle(self, frame: Frame, payload: bytes) -> list[Action]:
         request_id, kind = frame.request_id, frame.type
@@ -236,6 +239,14 @@ class ServerReactor(Answers):
         return FrameSource(
             self.stream(2), request_id, parts, open=done is None, plain=True, done=done
         )
+
+    @property
+    def _link_speaks(self) -> bool:
+        return self._link is not None and self._link.is_open and self.error is None
+
+    def _end_by_link(self, stream: OutputStream) -> list[Action]:
+        assert self._link is not None
+        return [self._link.end_stream(stream)]
 
     def cancel_request(self, request_id: int) -> list[Action]:
         """For :class:`~txqmp.frames.link.server.LinkOwner`."""

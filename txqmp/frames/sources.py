@@ -188,11 +188,19 @@ class FrameSource:
             if size < len(payload):
                 following, rest = (type, flags, payload[size:]), following
                 flags, payload = CONTINUATION, payload[:size]
-        frame = self.stream.frame(self.request_id, type, flags, payload, plain=self._plain)
+        stream, last = self.stream, following is None and not self.open
+        if last and stream.closing and stream.messages == {self}:
+            frame = stream.frame(
+                self.request_id, type, flags, payload, plain=self._plain, last=True
+            )
+        else:
+            frame = stream.frame(self.request_id, type, flags, payload, plain=self._plain)
         self.begun = True
-        self._next, self._after = following, rest
-        if following is None and not self.open:
+        self._next = following
+        if last:
             self._finish()
+        else:
+            self._after = rest
         return frame
 
     def _pull(self) -> Part | None:
@@ -209,6 +217,8 @@ class FrameSource:
 
     def _finish(self) -> None:
         self.finished = True
+        if self.stream.closing:
+            self.stream.messages.discard(self)
         if self.gate is not None and not self.cut:
             self.gate.leave(self)
         if self._done is not None:

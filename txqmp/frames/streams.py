@@ -42,9 +42,12 @@ class OutputStream:
     :param encoding: a name in :data:`~txqmp.frames.encodings.ENCODINGS`, or ``"identity"``. The
         peer must have said that it takes it.
     :param limits: its ``send_frame`` is the largest payload.
+    :param on_end: called with the stream when its last frame has been made.
     :raises FrameUsageError: there is no such encoding here, or ``send_frame`` is too small for it.
 
     :ivar max_payload: how much of a message fits into one frame, before it is encoded, in bytes.
+    :ivar closing: whether the stream is to end with the last of :attr:`messages`.
+    :ivar messages: the sources of what is still said before that.
     """
 
     __slots__ = (
@@ -52,17 +55,28 @@ class OutputStream:
         "_encoder",
         "_ended",
         "_limit",
+        "_on_end",
         "_simple",
+        "closing",
         "encoding",
         "id",
         "max_payload",
+        "messages",
     )
 
     def __init__(
-        self, stream_id: int, encoding: str = IDENTITY, limits: Limits = DEFAULT_LIMITS
+        self,
+        stream_id: int,
+        encoding: str = IDENTITY,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        on_end: Callable[[OutputStream], None] | None = None,
     ) -> None:
         self.id = stream_id
         self.encoding = encoding
+        self.closing = False
+        self.messages: set[object] = set()
+        self._on_end = on_end
         self.max_payload = self._limit = limits.send_frame
         self._begun = self._ended = False
         # Whether the next frame is nothing but a header and its payload.
@@ -79,6 +93,33 @@ class OutputStream:
                 )
             self._encoder = known.encoder()
             self.max_payload = min(self._limit, 32_768) - known.overhead
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame has been made."""
+        return self._begun
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more frames are made."""
+        return self._ended
+
+    def end_unbegun(self) -> None:
+        """
+        Make no frames at all.
+
+        :raises FrameUsageError: there is one already: it takes another to end the stream.
+        """
+        if self._begun:
+            raise FrameUsageError(f"stream {self.id} has begun")
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._simple = False
+        self._encoder = None
+        if self._on_end is not None:
+            self._on_end(self)
 
     def shrink(self, largest: int) -> None:
         """Make no frames with payloads of more than so many bytes, from now on."""
@@ -142,10 +183,9 @@ class OutputStream:
             encoded = encoder.encode(payload)
             frame = len(encoded).to_bytes(3, "little") + fields + encoded
         self._begun = True
-        self._simple = encoder is None and not last
+        self._simple = encoder is None
         if last:
-            self._ended = True
-            self._encoder = None
+            self._end()
         return settings + frame if settings else frame
 
 
@@ -179,11 +219,11 @@ class InputStreams:
         """Whether the peer may choose an encoding."""
         return bool(self._encodings)
 
-    def accept(self, frame: Frame, room: Callable[[int], int]) -> bytes:
+    def accept(self, frame: Frame, room: Callable[[Frame], int]) -> bytes:
         """
         Take the peer's next frame.
 
-        :param room: tells how much of a request's message may still come, in bytes.
+        :param room: tells how much of a frame's message may still come, in bytes.
         :returns: its payload, decoded.
         :raises FrameProtocolError: the stream may not carry it, or it cannot be decoded.
         """
@@ -205,7 +245,7 @@ class InputStreams:
             )
         payload = frame.payload
         if flags & ENCODED:
-            payload = self._decode(frame, room(frame.request_id))
+            payload = self._decode(frame, room(frame))
         if flags & STREAM_END:
             del self._decoders[stream_id]
         return payload

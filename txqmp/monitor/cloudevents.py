@@ -27,6 +27,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import quote
 
 import attrs
@@ -207,6 +209,25 @@ class CloudEvent:
         return headers
 
 
+def attributes(text: bytes) -> dict[str, str]:
+    """
+    The attributes of an event by name, from its structured form: to read these takes a fraction of
+    the time that :meth:`CloudEvent.parse` takes. What they are is not looked at, nor is the data.
+
+    :param text: one JSON object, without a line end.
+    :raises ValueError: it does not begin as :meth:`CloudEvent.structured` writes it.
+    """
+    try:
+        members: dict[str, str] = orjson.loads(text[: text.find(_DATA)] + b"}")
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not an event as it is written here: {error}") from None
+    if not (
+        members.keys() >= _RULES.keys() and all(type(each) is str for each in members.values())
+    ):
+        raise ValueError("an event without some of its attributes")
+    return members
+
+
 def numbered(draft: bytes, spool_id: str, number: int) -> bytes:
     """
     The structured form of an event, now that its number is known.
@@ -225,10 +246,27 @@ def numbered(draft: bytes, spool_id: str, number: int) -> bytes:
     return b"".join((_BEGINNING, numbers, draft[len(_BEGINNING) :]))
 
 
-def _check_order(batch: EventBatch, attribute: object, events: tuple[CloudEvent, ...]) -> None:
+class Structured(Protocol):
+    """An event as it is sent: its id and its structured form."""
+
+    @property
+    def id(self) -> str:
+        """What tells it from all others."""
+
+    @property
+    def text(self) -> bytes:
+        """A JSON object on one line."""
+
+
+def _together(events: Iterable[Structured]) -> tuple[Structured, ...]:
+    return tuple(events)
+
+
+def _check_order(batch: EventBatch, attribute: object, events: tuple[Structured, ...]) -> None:
     if not events:
         raise ValueError("a batch holds at least one event")
-    if any(one.sequence >= next.sequence for one, next in itertools.pairwise(events)):
+    sequences = [each.id[-20:] for each in events]
+    if any(one >= next for one, next in itertools.pairwise(sequences)):
         raise ValueError("the events of a batch are in the order of their numbers")
 
 
@@ -242,7 +280,7 @@ class EventBatch:
     :raises ValueError: there is none, or they are in another order.
     """
 
-    events: tuple[CloudEvent, ...] = attrs.field(converter=tuple, validator=_check_order)
+    events: tuple[Structured, ...] = attrs.field(converter=_together, validator=_check_order)
 
     @property
     def id(self) -> str:
@@ -251,4 +289,5 @@ class EventBatch:
 
     def structured(self) -> bytes:
         """The events as a JSON array on one line (JSON format, section 4)."""
-        return b"[%b]" % b",".join([event.structured() for event in self.events])
+        # They are such objects already: to read and write them again would take most of the time.
+        return b"[%b]" % b",".join([event.text for event in self.events])

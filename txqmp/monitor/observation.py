@@ -39,11 +39,20 @@ class Observation:
         The metrics, which begin to count if they did not yet.
 
         :param status: how everything stands.
-        :raises ImportError: ``prometheus-client`` is not installed.
+        :raises ImportError: ``prometheus-client`` is not installed; the message says how to get it.
         """
         if self.metrics is None:
             # Not above: it takes its time to import, and is for those who want it.
-            from txqmp.monitor.metrics import Metrics
+            try:
+                from txqmp.monitor.metrics import Metrics
+            except ModuleNotFoundError as error:
+                if error.name != "prometheus_client":
+                    raise
+                message = (
+                    "the status page needs prometheus-client, which is not installed:"
+                    " pip install 'txqmp[monitor]'"
+                )
+                raise ImportError(message, name="prometheus_client") from error
 
             self.metrics = Metrics(self._clock, status)
         return self.metrics

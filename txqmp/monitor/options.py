@@ -42,17 +42,20 @@ client endpoints; what stands before a '=' is the VM's name. A monitor serves on
 give each VM one for this daemon, beside the one that manages it. A socket that is made to listen on
 has mode 600 if nothing else is said.
 
-Each record is one line of JSON on the standard output; the log goes to the standard error, unless
-it was given another place. --events leaves what the daemon says itself: that a VM has come, is gone
-or has returned. SIGTERM and Ctrl-C end the daemon, SIGHUP opens the files anew.
+Each event is a CloudEvent 1.0, one line of JSON on the standard output; the log goes to the
+standard error, unless it was given another place. --events leaves what the daemon says itself: that
+a VM has come, is gone or has returned. With --state-dir, or $STATE_DIRECTORY, events are kept until
+they are delivered, across ends of the daemon. SIGTERM and Ctrl-C end it; SIGHUP has it load the
+file of --config again, and open the files anew that it writes to.
 
-Examples:
-  twistd -n qmp-monitor --demo
-  twistd -n qmp-monitor unix:/run/vm1.sock web=unix:/run/vm2.sock | jq .event
+Examples ("qmp-monitor" alone does the same in the foreground):
+  twistd -n qmp-monitor --demo | jq .type
+  twistd -n qmp-monitor unix:/run/vm1.sock web=unix:/run/vm2.sock | jq .data
   twistd -n qmp-monitor --glob '/var/run/qemu-server/*.qmp' --events 'BLOCK_*,SHUTDOWN'
   twistd -n qmp-monitor --listen unix:/run/qmp.sock:mode=660 --webhook https://ops.example/qmp
     (QEMU: -chardev socket,id=events,path=/run/qmp.sock,reconnect=1 -mon events,mode=control)
   twistd qmp-monitor --glob '/run/vms/*/qmp.sock' --jsonl /var/log/qmp.jsonl
+  twistd -n qmp-monitor --config /etc/qmp-monitor.toml
 """
 
 
@@ -71,7 +74,7 @@ class Options(UsageOptions):
     )
     optFlags = [
         ["demo", None, "Start a VM in which something happens every second, and watch it."],
-        ["quiet", "q", "Do not print records."],
+        ["quiet", "q", "Do not print events."],
         ["check-config", None, "Check the file of --config, and end with 0 or 1."],
     ]
     config: Config
@@ -133,15 +136,15 @@ class Options(UsageOptions):
         self._globs.append(Glob(patterns=(_checked(places.pattern, pattern, "--glob"),)))
 
     def opt_events(self, names: str) -> None:
-        """Tell only these of QEMU's events: names or globs, with commas. May be repeated."""
+        """Take in only these of QEMU's events: names or globs, with commas. May be repeated."""
         self._events.extend(_checked(event_names, names, "--events"))
 
     def opt_jsonl(self, file: str) -> None:
-        """Append the records to a file. May be repeated."""
+        """Append the events to a file. May be repeated."""
         self._sinks.append(JSONLSettings(path=_checked(places.file, file, "--jsonl")))
 
     def opt_webhook(self, url: str) -> None:
-        """Post each record to a URL. May be repeated."""
+        """Post each event to a URL. May be repeated."""
         _checked(places.url, url, "--webhook")
         plain = urlsplit(url).scheme == "http"
         self._sinks.append(WebhookSettings(url=url, allow_plaintext=plain))
@@ -151,7 +154,7 @@ class Options(UsageOptions):
         self._http = HTTP(listen=_checked(places.web, endpoint, "--http"))
 
     def opt_state_dir(self, directory: str) -> None:
-        """Where to keep what is to outlive the daemon."""
+        """Where to keep what is to outlive the daemon: events that are not delivered yet."""
         self._chosen["state_dir"] = _checked(places.state_directory, directory, "--state-dir")
 
     def opt_node(self, name: str) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txqmp.monitor.config import Sink
 from txqmp.monitor.envelope import Envelope
 from txqmp.monitor.observation import Observation
 from txqmp.monitor.pump import GRACE, SinkPump
 from txqmp.monitor.sinks.make import kind_of, make_delivery
-from txqmp.monitor.spool import Spool
+from txqmp.monitor.spool import Spool, SpoolError
 
 
 @attrs.frozen(eq=False)
@@ -40,8 +41,6 @@ class Outlets:
     :param observer: is told what the pumps do.
     :param envelope: makes the events that tell of lost ones.
     :param gone: called with an outlet whose receiver wants no more.
-
-    :ivar envelope: may be replaced.
     """
 
     _log = Logger()
@@ -57,10 +56,11 @@ class Outlets:
     ) -> None:
         self._reactor = reactor
         self._spool = spool
-        self.envelope = envelope
+        self._envelope = envelope
         self._observer = observer
         self._tell_gone = gone
         self._outlets: dict[str, Outlet] = {}
+        self._closed = False
 
     def __iter__(self) -> Iterator[Outlet]:
         return iter(tuple(self._outlets.values()))
@@ -70,31 +70,45 @@ class Outlets:
 
     def open(self, sinks: Iterable[Sink]) -> None:
         """Begin to deliver to some more."""
-        for sink in sinks:
-            outlet = self._make(sink)
-            self._outlets[sink.name] = outlet
-            outlet.pump.start()
+        self._start(self._make_all(sinks))
 
-    async def exchange(self, sinks: Iterable[Sink]) -> None:
+    async def exchange(self, sinks: Iterable[Sink], envelope: Envelope) -> None:
         """
         Deliver to these, and to no others. What is as it was before goes on undisturbed, and opens
-        its files anew.
+        its files anew. For those that are not among them the spool keeps what they have not had.
+
+        :param envelope: as above, from now on.
+        :raises ImportError: one needs what is not installed; then nothing was changed.
         """
         wanted = {sink.name: sink for sink in sinks}
         kept = [
             each
             for each in self
-            if wanted.get(each.sink.name) == each.sink and each.envelope == self.envelope
+            if wanted.get(each.sink.name) == each.sink
+            and each.envelope == envelope
+            and not each.pump.is_broken
         ]
         for outlet in kept:
-            outlet.pump.reopen()
             del wanted[outlet.sink.name]
+        before, self._envelope = self._envelope, envelope
+        try:
+            made = self._make_all(wanted.values())
+        except BaseException:
+            self._envelope = before
+            raise
+        for outlet in kept:
+            outlet.pump.reopen()
         closing = [each for each in self if each not in kept]
         await self._close(closing)
         for outlet in closing:
             if outlet.sink.name not in wanted:
                 self._observer.sink_gone(outlet.sink.name)
-        self.open(wanted.values())
+                self._spool.detach_sink(outlet.sink.name).addErrback(_ignore)
+                self._log.info(
+                    "{sink}: what it has not had is kept until qmp-monitor forget drops it",
+                    sink=outlet.sink.name,
+                )
+        self._start(made)
 
     def reopen(self) -> None:
         """Open anew what may have been moved away, and try now what waits."""
@@ -108,7 +122,8 @@ class Outlets:
             outlet.pump.wake()
 
     async def close(self) -> None:
-        """Deliver what is there, within a limited time, and end."""
+        """Deliver what is there, within a limited time, and end: nothing is opened any more."""
+        self._closed = True
         await self._close(list(self))
 
     async def _close(self, outlets: list[Outlet]) -> None:
@@ -116,7 +131,7 @@ class Outlets:
         await DeferredList(stopping)
         for outlet in outlets:
             outlet.forget()
-            del self._outlets[outlet.sink.name]
+            self._outlets.pop(outlet.sink.name, None)
             counters = outlet.pump.counters
             self._log.info(
                 "{sink}: {sent} events were delivered, {dead} put aside, {lost} lost;"
@@ -125,13 +140,32 @@ class Outlets:
                 **attrs.asdict(counters),
             )
 
+    def _start(self, outlets: Iterable[Outlet]) -> None:
+        for outlet in outlets:
+            if self._closed:
+                outlet.forget()
+                continue
+            self._outlets[outlet.sink.name] = outlet
+            outlet.pump.start()
+
+    def _make_all(self, sinks: Iterable[Sink]) -> list[Outlet]:
+        """All of these or, if one cannot be, none."""
+        made: list[Outlet] = []
+        try:
+            made.extend(map(self._make, sinks))
+        except BaseException:
+            for outlet in made:
+                outlet.forget()
+            raise
+        return made
+
     def _make(self, sink: Sink) -> Outlet:
         pump = SinkPump(
             self._reactor,
             self._spool,
             sink.name,
             make_delivery(self._reactor, sink.settings),
-            self.envelope,
+            self._envelope,
             wanted=sink.filter,
             max_age=sink.max_age,
             begin=sink.start,
@@ -139,5 +173,10 @@ class Outlets:
             gone=lambda: self._tell_gone(outlet),
         )
         forget = self._spool.watch_rewinds(sink.name, pump.rewind)
-        outlet = Outlet(sink, kind_of(sink.settings), self.envelope, pump, forget)
+        outlet = Outlet(sink, kind_of(sink.settings), self._envelope, pump, forget)
         return outlet
+
+
+def _ignore(failure: Failure) -> None:
+    """The spool says itself what is wrong with it."""
+    failure.trap(SpoolError)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import attrs
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, maybeDeferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -37,6 +38,7 @@ from txqmp.monitor.statedir import spool_directory
 from txqmp.monitor.status import MonitorStatus
 from txqmp.monitor.systemd import Notifier, WatchdogService
 from txqmp.monitor.web.source import ConfigStatus, SinkStatus
+from txqmp.monitor.worker import Worker
 
 
 def makeService(options: Options, reactor: Any = None) -> MonitorService:
@@ -55,6 +57,10 @@ def makeService(options: Options, reactor: Any = None) -> MonitorService:
         # twistd and twist end with 0 whatever happens.
         service.failed = end_process_with
     return service
+
+
+LOADING = 4 * GRACE
+"""How long the end waits for a configuration that is being loaded, in seconds."""
 
 
 class MonitorService(MultiService):
@@ -92,6 +98,8 @@ class MonitorService(MultiService):
         self._config_file = config_file
         self._hangup: Callable[[], object] | None = None
         self._reloading = DeferredLock()
+        # It reads files, and asks for users and groups, which may be far away.
+        self._loader = Worker(reactor, "configuration")
         self._notifier = Notifier()
         self._web: Service | None = None
         self._is_temporary = config.state_dir is None
@@ -158,7 +166,7 @@ class MonitorService(MultiService):
         alone = len(self.outlets) == 1 and self._web is None
         if outlet.kind == "stdout" and alone and self.running:
             self._log.info("nobody is told any more: the end")
-            self._reactor.stop()
+            self._stop_reactor()
 
     # Beginning
 
@@ -194,7 +202,7 @@ class MonitorService(MultiService):
         names = ", ".join(outlet.sink.name for outlet in self.outlets)
         self._log.info("delivering to {sinks}", sinks=names)
         super().startService()
-        opening.addCallbacks(self._opened, self._not_opened)
+        opening.addCallback(self._opened).addErrback(self._not_opened)
 
     def _opened(self, _: None) -> None:
         if not self._is_temporary:
@@ -210,24 +218,32 @@ class MonitorService(MultiService):
             )
         if not self.running:
             return
-        control = ControlService(
-            self._reactor,
-            self._directory,
-            self.spool,
-            wake=self.outlets.wake,
-            sinks=self._sinks,
-        )
+        self._take_commands()
+        self._watchdog.setServiceParent(self)
+        self._notifier.ready(self._summary())
+
+    def _take_commands(self) -> None:
+        """Let the operator's commands in; the daemon does its work without them too."""
+        control: ControlService | None = None
         try:
+            control = ControlService(
+                self._reactor,
+                self._directory,
+                self.spool,
+                wake=self.outlets.wake,
+                sinks=self._sinks,
+            )
             control.setServiceParent(self)
         except (QMPError, ValueError) as problem:
             self._log.error("commands cannot be taken: {problem}", problem=problem)
-            control.disownServiceParent()
-        self._watchdog.setServiceParent(self)
-        self._notifier.ready(self._summary())
+            if control is not None:
+                control.disownServiceParent()
 
     def _not_opened(self, failure: Failure) -> None:
         if failure.check(SpoolClosedError):
             return  # it was stopped at once
+        if not failure.check(SpoolError):
+            self._log.failure("a mistake of ours", failure)
         self._spool_failed(failure.value or RuntimeError("the spool was not opened"))
 
     def _spool_failed(self, problem: BaseException) -> None:
@@ -236,6 +252,10 @@ class MonitorService(MultiService):
         self.exit_code = 1
         self.failed(self.exit_code)
         if self.running:
+            self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
+        with suppress(ReactorNotRunning):  # it is about to stop
             self._reactor.stop()
 
     def _is_well(self) -> bool:
@@ -265,7 +285,12 @@ class MonitorService(MultiService):
             remote=config.http.remote,
             log_requests=config.http.log_requests,
         )
-        self._web.setServiceParent(self)
+        try:
+            self._web.setServiceParent(self)
+        except QMPError:
+            web, self._web = self._web, None
+            web.disownServiceParent()
+            raise
 
     # Loading anew
 
@@ -274,10 +299,9 @@ class MonitorService(MultiService):
         Open files anew, and do what the configuration says now (SIGHUP). One that cannot be used
         changes nothing.
         """
-        done = self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
-        return done.addErrback(
-            lambda failure: self._log.failure("the configuration was not loaded", failure)
-        )
+        if not self.running:
+            return succeed(None)
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
 
     async def _reload(self) -> None:
         if not self.running:
@@ -286,24 +310,38 @@ class MonitorService(MultiService):
         try:
             config = self.config
             if self._config_file is not None:
-                config = reload(self._config_file, config)
+                config = await self._loader.run(reload, self._config_file, config)
+            if self.running:
+                await self._change_to(config)
         except ConfigError as error:
-            for problem in error.problems:
-                self._log.error("{file}: {problem}", file=error.where, problem=problem)
-            self._log.error("the configuration stays as it was")
+            self._not_loaded(f"{error.where}: {problem}" for problem in error.problems)
+        except ImportError as problem:
+            self._not_loaded([str(problem)])
+        except Exception:
+            self._log.failure("the configuration was not loaded")
             self.status.config = attrs.evolve(self.status.config, successful=False)
-            self.outlets.reopen()
-        else:
-            await self._change_to(config)
-        self._notifier.ready(self._summary())
+        if self.running:
+            self._notifier.ready(self._summary())
+
+    def _not_loaded(self, problems: Iterable[str]) -> None:
+        """A configuration cannot be used; what was asked for besides is done."""
+        for problem in problems:
+            self._log.error("{problem}", problem=problem)
+        self._log.error("the configuration stays as it was")
+        self.status.config = attrs.evolve(self.status.config, successful=False)
+        self.outlets.reopen()
 
     async def _change_to(self, config: Config) -> None:
+        """
+        Do what a configuration says.
+
+        :raises ImportError: a sink needs what is not installed; then nothing was changed.
+        """
         envelope = config.envelope()
-        if envelope != self.config.envelope():
-            self.recorder.envelope = self.outlets.envelope = envelope
-        await self.outlets.exchange(config.sinks)
+        await self.outlets.exchange(config.sinks, envelope)
+        self.recorder.envelope = envelope
         await self.sources.exchange(config.sources)
-        if config.http != self.config.http:
+        if config.http != self.config.http or (self._web is None and config.http is not None):
             web, self._web = self._web, None
             if web is not None:
                 await maybeDeferred(web.disownServiceParent)
@@ -323,16 +361,20 @@ class MonitorService(MultiService):
     async def _stop(self) -> None:
         self.running = 0
         self._notifier.stopping()
+        # Who is exchanging the parts is not to do that while they end.
+        await self._within(self._reloading.acquire(), LOADING, "the configuration is still loaded")
         # The fleet comes before its VM, which is the demonstration's.
         for service in tuple(self):
             try:
                 await maybeDeferred(service.stopService)
             except Exception:
                 self._log.failure("{service} failed to stop", service=service)
-        await self._within(Deferred.fromCoroutine(self.recorder.finish()), GRACE)
+        finishing = Deferred.fromCoroutine(self.recorder.finish())
+        await self._within(finishing, GRACE, "not all that was told could be kept")
         await self.outlets.close()
         self._tell_left()
         await self.spool.close()
+        self._loader.stop()
         if self._is_temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
         restore, self._hangup = self._hangup, None
@@ -351,12 +393,12 @@ class MonitorService(MultiService):
                     fate=fate,
                 )
 
-    async def _within(self, waiting: Deferred[None], limit: float) -> None:
+    async def _within(self, waiting: Deferred[Any], limit: float, problem: str) -> None:
         """Wait, but not for ever: the disk may hang."""
         try:
             await waiting.addTimeout(limit, self._reactor)
         except TimeoutError:
-            self._log.error("not all that was told could be kept")
+            self._log.error("{problem}", problem=problem)
 
 
 def _keep_log_off_stdout(runner: UsageOptions | None) -> ILogObserver | None:

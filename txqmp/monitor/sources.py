@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
 from txqmp.errors import QMPError
@@ -58,12 +58,9 @@ class Sources:
         watched is logged, and the others are.
         """
         wanted = dict.fromkeys(sources)
-        for source in [each for each in self._services if each not in wanted]:
-            service = self._services.pop(source)
-            try:
-                await maybeDeferred(service.drop, "it is not to be watched any more")
-            except Exception:
-                self._log.failure("{source}: cannot be given up", source=source)
+        unwanted = [each for each in self._services if each not in wanted]
+        # All at once: each may take its time to end its sessions.
+        await DeferredList([self._give_up(source) for source in unwanted])
         self._missing.clear()
         for source in wanted:
             if source not in self._services:
@@ -72,6 +69,15 @@ class Sources:
                 except (QMPError, ValueError) as problem:
                     self._missing.add(source)
                     self._log.error("{source}: {problem}", source=source, problem=problem)
+
+    def _give_up(self, source: Source) -> Deferred[object]:
+        service = self._services.pop(source)
+        dropping = maybeDeferred(service.drop, "it is not to be watched any more")
+        return dropping.addErrback(
+            lambda failure: self._log.failure(
+                "{source}: cannot be given up", failure, source=source
+            )
+        )
 
     def _make(self, source: Source) -> Service:
         match source:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from txqmp.monitor.config.model import default_state_dir
+
 
 DEFAULT_STATE_DIRECTORY = "/var/lib/qmp-monitor"
 """Where the state is if nobody says otherwise."""
@@ -15,9 +17,7 @@ def default_state_directory(environment: Mapping[str, str]) -> str:
     Where the state is if nobody says otherwise: where systemd made a place for it
     (``StateDirectory=``), else :data:`DEFAULT_STATE_DIRECTORY`.
     """
-    # There may be several, with colons between.
-    first = environment.get("STATE_DIRECTORY", "").partition(":")[0]
-    return first or DEFAULT_STATE_DIRECTORY
+    return default_state_dir(environment) or DEFAULT_STATE_DIRECTORY
 
 
 def spool_directory(state: str) -> str:

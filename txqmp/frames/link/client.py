@@ -47,6 +47,7 @@ from txqmp.frames.link.words import (
     one_line,
 )
 from txqmp.frames.sources import FrameSource
+from txqmp.frames.streams import OutputStream
 from txqmp.frames.text import decode_text
 
 
@@ -56,8 +57,8 @@ class LinkOwner(Protocol):
     def link_opened(self, peer: Terms) -> None:
         """From now on both sides count what they send."""
 
-    def link_source(self, parts: Iterable[Part]) -> FrameSource:
-        """A new request that is one of the link's commands."""
+    def link_source(self, parts: Iterable[Part], stream: OutputStream | None = None) -> FrameSource:
+        """A new request that is one of the link's commands, on the link's own stream or another."""
 
     def granted(self, grant: Grant) -> None:
         """The server lets us send more."""
@@ -125,6 +126,8 @@ class ClientLink:
         self._pongs = 0
         self._grants = _Outbox(CREDIT, encode_grants)
         self._cancels = _Outbox(CANCEL, _encode_requests)
+        # Streams that a command is to end; in the order in which they were closed.
+        self._ends: dict[OutputStream, None] = {}
 
     # What the client says
 
@@ -173,6 +176,26 @@ class ClientLink:
         self._grants.items.update(grants)
         return self._say(self._grants)
 
+    def end_stream(self, stream: OutputStream) -> list[Action]:
+        """Say, on a stream that is being closed, that nothing is granted."""
+        self._ends[stream] = None
+        return self._say_ends()
+
+    def _say_ends(self) -> list[Action]:
+        box, actions = self._grants, list[Action]()
+
+        def answered(frame: Frame, payload: bytes) -> list[Action]:
+            self._done(frame, payload)
+            box.unanswered -= 1
+            return self._say(box) + self._say_ends()
+
+        while self._ends and box.unanswered < MOST:
+            stream = next(iter(self._ends))
+            del self._ends[stream]
+            box.unanswered += 1
+            actions.append(self._send(((COMMAND_NAME, NAME_EOS, CREDIT),), answered, stream))
+        return actions
+
     def forget(self, request_id: int) -> None:
         """A request is over: nothing has to be said of it any more."""
         self._grants.items.pop(request_id, None)
@@ -189,7 +212,9 @@ class ClientLink:
         def answered(frame: Frame, payload: bytes) -> list[Action]:
             self._done(frame, payload)
             box.unanswered -= 1
-            return self._say(box)
+            # Neither what is granted nor the ends of streams, which are credit too, waits for all
+            # of the other.
+            return (self._say_ends() if box is self._grants else []) + self._say(box)
 
         box.ready = True
         box.unanswered += 1
@@ -198,8 +223,10 @@ class ClientLink:
     def _command(self, line: bytes, answered: Answered | None = None) -> SendFrames:
         return self._send(((COMMAND_NAME, NAME_EOS, line),), answered or self._taken)
 
-    def _send(self, parts: Iterable[Part], answered: Answered) -> SendFrames:
-        source = self._owner.link_source(parts)
+    def _send(
+        self, parts: Iterable[Part], answered: Answered, stream: OutputStream | None = None
+    ) -> SendFrames:
+        source = self._owner.link_source(parts, stream)
         self.requests[source.request_id] = answered
         return SendFrames((source,), urgent=True)
 

@@ -31,6 +31,7 @@ from txqmp.frames.link.words import (
     one_line,
 )
 from txqmp.frames.sources import FrameSource
+from txqmp.frames.streams import OutputStream
 
 
 class LinkOwner(Protocol):
@@ -87,6 +88,11 @@ class ServerLink:
         return request_id in self.requests or (
             self.lines is not None and self.lines.request_id == request_id
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a link of which the client knows."""
+        return self.lines is not None and self.lines.begun
 
     def run(self, request_id: int, line: bytes, *, first: bool) -> list[Action]:
         """
@@ -163,6 +169,13 @@ class ServerLink:
         self._goaway = b"goaway %d %s" % (last_request, one_line(reason))
         if self.lines is not None:
             self._tell(self._goaway)
+
+    def end_stream(self, stream: OutputStream) -> SendFrames:
+        """Say, on a stream that is being closed, that nothing is granted."""
+        assert self.lines is not None
+        source = FrameSource(stream, self.lines.request_id, (_line(b"credit"),), plain=True)
+        stream.messages.add(source)
+        return SendFrames((source,), urgent=True)
 
     def grant(self, grants: Iterable[Grant]) -> None:
         """Let the client send more."""

@@ -18,6 +18,8 @@ which is the token
 ``link-goaway REASON``               ``goaway LAST-REQUEST REASON``
 ==================================== ===================================
 
+A credit that grants nothing is there for the stream on which it travels: to end it.
+
 A client has at most :data:`MOST` commands of one word unanswered, and a server at most so many
 pings: what they have to say meanwhile waits, and is said together.
 """

@@ -55,6 +55,7 @@ def run_daemon(words: Sequence[str]) -> int:
     from txqmp.monitor.tap import Options, makeService
 
     options = Options()
+    options.synopsis = f"Usage: qmp-monitor {options.synopsis}"
     try:
         options.parseOptions(list(words))
     except UsageError as problem:
@@ -104,7 +105,7 @@ def run_service(reactor: Any, service: Any) -> int:
 
 def _tell(problem: Exception) -> None:
     """Why the daemon does not start: in one line, unless it is a mistake of ours."""
-    if not isinstance(problem, QMPError | OSError | ValueError):
+    if not isinstance(problem, QMPError | ImportError | OSError | ValueError):
         _log.failure("the daemon cannot be started")
     complain(str(problem))
 

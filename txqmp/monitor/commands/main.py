@@ -32,15 +32,10 @@ def main(words: Sequence[str] | None = None, ask: Ask = ask) -> int:
     :returns: the exit code.
     """
     words = sys.argv[1:] if words is None else list(words)
-    if not words or words[0] not in COMMANDS:
-        from txqmp.monitor.commands.foreground import run_daemon
-
-        code = run_daemon(words)
-        if "--help" in words:
-            show.say(_overview())
-        return code
     try:
-        return _run(words, ask)
+        if words and words[0] in COMMANDS:
+            return _run(words, ask)
+        return _run_daemon(words)
     except BrokenPipeError:
         # Nobody reads any more (``qmp-monitor events | head``). Python would complain when it
         # writes the rest at its end.
@@ -48,6 +43,16 @@ def main(words: Sequence[str] | None = None, ask: Ask = ask) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _run_daemon(words: Sequence[str]) -> int:
+    from txqmp.monitor.commands.foreground import run_daemon
+
+    code = run_daemon(words)
+    if "--help" in words:
+        show.say(_overview())
+        sys.stdout.flush()
+    return code
 
 
 def _overview() -> str:

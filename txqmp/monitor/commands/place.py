@@ -6,6 +6,8 @@ import argparse
 import os
 
 from txqmp.monitor.commands.errors import CommandFailedError
+from txqmp.monitor.config import ConfigError
+from txqmp.monitor.config import state_directory as configured
 from txqmp.monitor.statedir import default_state_directory
 
 
@@ -31,24 +33,12 @@ def state_directory(arguments: argparse.Namespace) -> str:
     """
     found = arguments.state_dir
     if arguments.config is not None:
-        found = _configured(arguments.config)
+        try:
+            found = configured(arguments.config)
+        except ConfigError as problem:
+            raise CommandFailedError("; ".join(str(problem).splitlines())) from problem
     if not found:
         found = default_state_directory(os.environ)
     if not os.path.isdir(found):
         raise CommandFailedError(f"{found}: there is no such directory; --state-dir names another")
     return str(found)
-
-
-def _configured(path: str) -> str | None:
-    """
-    What a configuration says of the state directory; ``None`` where it says nothing.
-
-    :raises CommandFailedError: it cannot be read.
-    """
-    # Not above: most do without it.
-    from txqmp.monitor.config import ConfigError, state_directory
-
-    try:
-        return state_directory(path)
-    except ConfigError as problem:
-        raise CommandFailedError("; ".join(str(problem).splitlines())) from problem

@@ -178,6 +178,7 @@ def default_node() -> str:
 
 def default_state_dir(environ: Mapping[str, str] = os.environ) -> str | None:
     """The directory that systemd made for the daemon's state; ``None`` where it made none."""
+    # There may be several, with colons between.
     return environ.get(STATE_VARIABLE, "").partition(":")[0] or None
 
 

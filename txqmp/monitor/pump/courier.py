@@ -45,12 +45,15 @@ class Parcel:
     :ivar stored: what it was made of; ``None`` for what is in no spool.
     :ivar position: what to acknowledge when it is taken; ``None`` for a dead letter.
     :ivar letter: the dead letter that it is, if it is one.
+    :ivar since: from when its age counts, in seconds since the epoch: when it came to our notice,
+        or was taken up anew; ``None`` for what is never given up.
     """
 
     event: OutgoingEvent
     stored: Stored | None = None
     position: int | None = None
     letter: DeadLetter | None = None
+    since: float | None = None
 
 
 class Courier:
@@ -106,6 +109,7 @@ class Courier:
         self._attempts = 0
         self._pause: Deferred[None] | None = None
         self._finishing = False
+        self._ended = False
 
     def hasten(self) -> None:
         """Try now, if the next attempt is being waited for."""
@@ -118,6 +122,11 @@ class Courier:
         self._finishing = True
         self.hasten()
 
+    def end(self) -> None:
+        """From now on nothing is handed over any more."""
+        self._ended = True
+        self.finish()
+
     def give_up(self, problem: str) -> None:
         """Nothing more can be handed over."""
         self.state = PumpState.DISABLED
@@ -126,7 +135,7 @@ class Courier:
     @property
     def is_done(self) -> bool:
         """Whether there will be no attempt any more."""
-        return self._finishing and self.state is not PumpState.UP
+        return self._ended or (self._finishing and self.state is not PumpState.UP)
 
     async def deliver(self, load: deque[Parcel]) -> None:
         """
@@ -201,9 +210,7 @@ class Courier:
         await self._bury(parcel, why, problem.reason, attempts)
 
     def _is_too_old(self, parcel: Parcel) -> bool:
-        if parcel.stored is None or parcel.letter is not None:
-            return False
-        return self._clock.seconds() - parcel.stored.time > self._max_age
+        return parcel.since is not None and self._clock.seconds() - parcel.since > self._max_age
 
     def _failed(self, problem: DeliveryError) -> None:
         self._failures += 1

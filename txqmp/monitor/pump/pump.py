@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -96,8 +98,10 @@ class SinkPump:
         self._ahead: Deferred[Batch] | None = None
         self._rewinds = 0
         self._idle: Deferred[None] | None = None
+        self._dropping: list[Deferred[Any]] = []
         self._woken = False
         self._stopping = False
+        self._is_broken = False
         self._running: Deferred[None] | None = None
         self._stopped: Deferred[None] | None = None
 
@@ -123,6 +127,11 @@ class SinkPump:
     def next_attempt(self) -> float | None:
         """When it is tried again, in seconds since the epoch; ``None`` where nothing is due."""
         return self._courier.next_attempt
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has ended because of a mistake of ours: then another is to take its place."""
+        return self._is_broken
 
     # Its life
 
@@ -173,18 +182,26 @@ class SinkPump:
         self._courier.finish()
         self.wake()
         if self._running is not None:
-            deadline = self._clock.callLater(grace, self._running.cancel)
+            deadline = self._clock.callLater(grace, self._cut, self._running)
             await self._running
             if deadline.active():
                 deadline.cancel()
         await self._delivery.stop()
-        await self._acks.when_idle()
+        # The disk may hang; what it does not write down is delivered again.
+        with suppress(TimeoutError):
+            await self._acks.when_idle().addTimeout(grace, self._clock)
+
+    def _cut(self, running: Deferred[None]) -> None:
+        """The time is up. What is under way fails; should it succeed, it is the last."""
+        self._courier.end()
+        running.cancel()
 
     def _broken(self, failure: Failure) -> None:
         if failure.check(CancelledError, SpoolClosedError) or self._spool.problem is not None:
             return  # the end; the spool says itself what is wrong with it
         self._log.failure("{sink}: the pump is broken", failure, sink=self.name)
         self._courier.give_up(f"internal error: {failure.getErrorMessage()}")
+        self._is_broken = True
 
     async def _run(self) -> None:
         try:
@@ -252,7 +269,10 @@ class SinkPump:
             self._log.error("{sink}: {problem}", sink=self.name, problem=problem)
             await self._spool.bury(self.name, stored, f"damaged: {problem}", 0)
         else:
-            load.append(Parcel(event, stored, stored.position if letter is None else None, letter))
+            if letter is None:
+                load.append(Parcel(event, stored, stored.position, since=stored.time))
+            else:
+                load.append(Parcel(event, stored, letter=letter, since=self._clock.seconds()))
 
     def _lost(self, gap: SpoolGap) -> Parcel:
         """Events are gone that the sink has not had: it is told."""
@@ -277,6 +297,10 @@ class SinkPump:
             for each in letters:
                 await self._pack(load, each.record, each)
             await self._courier.deliver(load)
+            # Else those that are not dropped yet would be found again.
+            dropping, self._dropping = self._dropping, []
+            for waiting in dropping:
+                await waiting
 
     def _has_dead_to_retry(self) -> bool:
         return any(each.retrying for each in self._spool.state.sinks if each.name == self.name)
@@ -286,7 +310,8 @@ class SinkPump:
     def _taken(self, parcels: Sequence[Parcel]) -> None:
         letters = [parcel.letter.number for parcel in parcels if parcel.letter is not None]
         if letters:
-            self._spool.drop_dead(self.name, letters).addErrback(self._broken)
+            dropping: Deferred[Any] = self._spool.drop_dead(self.name, letters)
+            self._dropping.append(dropping.addErrback(self._broken))
         self._acknowledge(parcels[-1])
 
     async def _bury(self, parcel: Parcel, why: str, problem: str, attempts: int) -> None:

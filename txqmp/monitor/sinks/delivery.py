@@ -8,14 +8,14 @@ the same id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from txqmp.monitor.cloudevents import CloudEvent
+from txqmp.monitor.cloudevents import CloudEvent, attributes
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -36,9 +36,19 @@ class OutgoingEvent:
     text: bytes
 
     @cached_property
+    def attributes(self) -> Mapping[str, str]:
+        """
+        Its attributes, by name: what most receivers need who need more than the text.
+
+        :raises ValueError: the text does not begin as an event does.
+        """
+        return attributes(self.text)
+
+    @cached_property
     def cloudevent(self) -> CloudEvent:
         """
-        All of its attributes and its data.
+        All of its attributes and its data, and whether they are as they should be: that takes its
+        time.
 
         :raises ValueError: the text is no event as :mod:`txqmp.monitor.cloudevents` writes it.
         """

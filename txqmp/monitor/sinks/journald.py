@@ -20,7 +20,7 @@ from txqmp.monitor.sinks.logsocket import LogReceiver, LogSocket
 from txqmp.monitor.sinks.settings import JournaldSettings
 from txqmp.monitor.sinks.severity import severity, short_name
 from txqmp.monitor.sinks.threaded import ThreadedDelivery
-from txqmp.monitor.sinks.worker import Worker
+from txqmp.monitor.worker import Worker
 
 
 BATCH = 100

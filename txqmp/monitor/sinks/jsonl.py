@@ -29,7 +29,7 @@ import orjson
 from txqmp.monitor.sinks.lines import EventLines, LineWriter, WriteError, write_all
 from txqmp.monitor.sinks.settings import JSONLSettings
 from txqmp.monitor.sinks.threaded import ThreadedDelivery
-from txqmp.monitor.sinks.worker import Worker
+from txqmp.monitor.worker import Worker
 
 
 MODE = 0o640

@@ -10,7 +10,7 @@ from typing import Any
 from txqmp.monitor.sinks.lines import EventLines, LineWriter
 from txqmp.monitor.sinks.settings import StdoutSettings
 from txqmp.monitor.sinks.threaded import ThreadedDelivery
-from txqmp.monitor.sinks.worker import Worker
+from txqmp.monitor.worker import Worker
 
 
 STANDARD_OUTPUT = 1

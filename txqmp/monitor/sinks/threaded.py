@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txqmp.monitor.sinks.delivery import DeliveryError, OutgoingEvent, UnavailableError
-from txqmp.monitor.sinks.worker import Runner
+from txqmp.monitor.worker import Runner
 
 
 GRACE = 5.0

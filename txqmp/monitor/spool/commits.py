@@ -10,13 +10,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.monitor.sinks.worker import Runner
 from txqmp.monitor.spool.errors import SpoolError, SpoolFullError
 from txqmp.monitor.spool.intake import Intake
 from txqmp.monitor.spool.limits import SpoolLimits
 from txqmp.monitor.spool.records import Item
 from txqmp.monitor.spool.state import SpoolState
 from txqmp.monitor.spool.store import Change, Outcome, Store
+from txqmp.monitor.worker import Runner
 
 
 _T = TypeVar("_T")

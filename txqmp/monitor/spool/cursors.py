@@ -44,6 +44,11 @@ def add(db: sqlite3.Connection, sink: str, start: Start) -> int:
     return acknowledged(db, sink)
 
 
+def detach(db: sqlite3.Connection, sink: str) -> None:
+    """A sink is not used any more; what it has not had is kept all the same."""
+    db.execute("UPDATE cursor SET attached = 0 WHERE sink = ?", (sink,))
+
+
 def acknowledged(db: sqlite3.Connection, sink: str) -> int:
     """
     The position up to which a sink has acknowledged.

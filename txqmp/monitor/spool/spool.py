@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txqmp.monitor.sinks.worker import Runner, Worker
 from txqmp.monitor.spool import cursors, dead
 from txqmp.monitor.spool.commits import GroupCommit
 from txqmp.monitor.spool.cursors import Start
@@ -26,6 +25,7 @@ from txqmp.monitor.spool.rewinds import Rewinds
 from txqmp.monitor.spool.state import SpoolState
 from txqmp.monitor.spool.store import Change, Store
 from txqmp.monitor.spool.vms import LastHeard, tidy
+from txqmp.monitor.worker import Runner, Worker
 
 
 _T = TypeVar("_T")
@@ -277,6 +277,10 @@ class Spool:
         :returns: a Deferred of the position that it goes on after.
         """
         return self._change(partial(cursors.add, sink=sink, start=start))
+
+    def detach_sink(self, sink: str) -> Deferred[None]:
+        """A sink is not used any more, until it is added again. What it has not had is kept."""
+        return self._change(partial(cursors.detach, sink=sink))
 
     def forget_sink(self, sink: str) -> Deferred[None]:
         """Keep nothing for a sink any more; its dead letters are gone too."""

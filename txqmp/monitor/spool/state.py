@@ -14,9 +14,9 @@ class SinkState:
 
     :ivar name: of the sink.
     :ivar acked: the position up to which it has acknowledged.
-    :ivar attached: whether it was added since the spool was opened last: one that was not has been
-        taken out of the configuration, and what it has not had is kept for nobody, until it is
-        forgotten.
+    :ivar attached: whether it was added since the spool was opened last, and not detached since:
+        one that is not has been taken out of the configuration, and what it has not had is kept for
+        nobody, until it is forgotten.
     :ivar lag: how many records it has not acknowledged, of those that are there.
     :ivar lag_bytes: how large they are together.
     :ivar since: the time of the first of them, in seconds since the epoch.
@@ -66,7 +66,7 @@ class SpoolState:
 
     @property
     def abandoned(self) -> tuple[SinkState, ...]:
-        """The sinks that nobody has added since the opening, and that records are kept for."""
+        """The sinks that nobody uses, and that records are kept for."""
         return tuple(each for each in self.sinks if each.lag and not each.attached)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txqmp.endpoints import shown
 from txqmp.errors import ConnectError
 from txqmp.monitor.web.connections import Connections
 from txqmp.monitor.web.front import Site
@@ -129,5 +131,6 @@ def _shown(address: IAddress) -> str:
     """An address as people write it."""
     host = getattr(address, "host", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        name = getattr(address, "name", None)
+        return str(address) if name is None else shown(os.fsdecode(name))
     return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/"  # type: ignore[attr-defined]

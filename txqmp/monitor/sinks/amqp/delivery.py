@@ -21,6 +21,10 @@ from txqmp.reconnect import Backoff, Redialler
 RETRY = Backoff(initial=1.0, maximum=60.0, factor=2.0, jitter=0.5)
 """How long to wait before the next attempt to connect, where nobody asks for one earlier."""
 
+WINDOWS = 5
+"""How many windows of events are handed over at a time. Between two batches nothing is on its way,
+so one window at a time would have broker and daemon wait for each other in turn."""
+
 
 class AMQPDelivery:
     """
@@ -48,7 +52,7 @@ class AMQPDelivery:
         backoff: Backoff = RETRY,
     ) -> None:
         self.name = f"{settings.place} vhost {settings.vhost} exchange {settings.exchange}"
-        self.batch = settings.window
+        self.batch = settings.window * WINDOWS
         self._reactor = reactor
         self._settings = settings
         self._endpoint = endpoint

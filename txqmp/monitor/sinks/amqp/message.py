@@ -38,7 +38,7 @@ def routing_key(event: OutgoingEvent) -> str:
         name = f"__{rest}"
     word = _word(name, _MAX_EVENT)
     start = f"qmp.{word}."
-    return start + _word(event.cloudevent.partitionkey, MAX_KEY - len(start.encode()))
+    return start + _word(event.attributes["partitionkey"], MAX_KEY - len(start.encode()))
 
 
 def properties(event: OutgoingEvent) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def properties(event: OutgoingEvent) -> dict[str, Any]:
 
     ``message_id`` is the event's id: an event that arrives twice has the same one.
     """
-    seconds = int(datetime.fromisoformat(f"{event.cloudevent.time[:-1]}+00:00").timestamp())
+    seconds = int(datetime.fromisoformat(f"{event.attributes['time'][:-1]}+00:00").timestamp())
     return {
         "app_id": "qmp-monitor",
         "content_type": CONTENT_TYPE,

@@ -51,7 +51,8 @@ class AMQPSettings:
     :ivar user: who we are; ``None`` to let the client certificate say it (EXTERNAL).
     :ivar password: never shown.
     :ivar window: how many events may be on their way unconfirmed. So many can arrive twice after a
-        crash; more than 200 hardly makes it faster.
+        crash of the broker, and five times as many after one of ours; more than 200 hardly makes it
+        faster.
     :ivar connect_timeout: for a connection, from the name to the exchange, in seconds.
     :ivar heartbeat: how often either side shows that it lives, in whole seconds; 0 for never.
     :ivar blocked_timeout: how long the broker may take nothing because it lacks memory or disk

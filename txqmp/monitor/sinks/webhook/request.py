@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
 from txqmp.monitor import signature
-from txqmp.monitor.cloudevents import BATCHED, STRUCTURED, EventBatch
+from txqmp.monitor.cloudevents import BATCHED, STRUCTURED, EventBatch, attributes
 from txqmp.monitor.signature import SigningKey
 from txqmp.monitor.sinks.delivery import OutgoingEvent
 from txqmp.monitor.sinks.settings import WebhookMode
@@ -66,13 +65,16 @@ def post(events: Sequence[OutgoingEvent], mode: WebhookMode) -> Post:
     :raises ValueError: an event is not as it should be, or they are not in the order of their
         numbers.
     """
+    for event in events:
+        if _ID.fullmatch(event.id) is None:
+            raise ValueError(f"{event.id!r} cannot be the id of a post")
     if mode is WebhookMode.BATCHED:
-        parts: Any = [event.cloudevent for event in events]
-        batch = EventBatch(parts)
+        for event in events:
+            # One that is damaged would spoil the others: this is the cheapest look at it.
+            attributes(event.text)
+        batch = EventBatch(events)
         return Post(id=batch.id, form={"content-type": BATCHED}, body=batch.structured())
     (event,) = events
-    if _ID.fullmatch(event.id) is None:
-        raise ValueError(f"{event.id!r} cannot be the id of a post")
     if mode is WebhookMode.BINARY:
         parsed = event.cloudevent
         return Post(id=event.id, form=parsed.headers(), body=parsed.data)
