@@ -348,12 +348,24 @@ async def test_amplifier(start: Start, place: Path) -> None:
 KEY = SigningKey(b"k" * 32)
 
 
-async def post(port: int, event: dict[str, Any], *, key: SigningKey = KEY, age: float = 0) -> int:
-    """Post an event as the daemon does; return the status of the answer."""
+async def post(
+    port: int,
+    event: dict[str, Any],
+    *,
+    key: SigningKey = KEY,
+    age: float = 0,
+    size: int | None = None,
+) -> int:
+    """Post an event as the daemon does; return the status of the answer.
+
+    :param size: what to say that the body has, in bytes.
+    """
     body = json.dumps(event).encode()
 
     def send() -> int:
         signed = headers([key], event["id"], time.time() - age, body)
+        if size is not None:
+            signed["Content-Length"] = str(size)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             connection.request("POST", "/", body, signed)
@@ -369,6 +381,7 @@ async def test_webhook_receiver(start: Start, place: Path) -> None:
     (place / "key").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}\n")
     program = start("webhook_receiver.py", str(place / "key"), "0")
     await program.says("listening on port")
+    await program.says("\n")
     port = int(program.output.split()[-1])
     event = {"id": "1-1", "time": "2026-11-21T01:20:00Z", "subject": "vm1", "type": "STOP"}
     assert await post(port, event) == 204
@@ -377,7 +390,7 @@ async def test_webhook_receiver(start: Start, place: Path) -> None:
     other = {**event, "id": "1-3", "type": "FORGED"}
     assert await post(port, other, key=SigningKey(b"x" * 32)) == 401
     assert await post(port, other, age=301) == 401
-    assert await post(port, {**other, "data": "x" * (2 << 20)}) == 413
+    assert await post(port, other, size=(2 << 20) + 1) == 413
     assert program.output.splitlines()[1:] == [
         "2026-11-21T01:20:00Z vm1 STOP",
         "2026-11-21T01:20:00Z vm1 RESUME",

@@ -2,7 +2,8 @@
 How a record becomes a CloudEvent (:mod:`txqmp.monitor.cloudevents`): :class:`Envelope`.
 
 ``id``
-    the spool's random id and the record's number in it: the same whenever the event is sent
+    a random id, another one each time the spool is opened, and the number of the record in it: the
+    same whenever the event is sent
 ``sequence``
     that number again; it is padded, because the extension *sequence* compares it as text
 ``source``
