@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
+from support.disks import require_mounts
 from support.outgoing import event
 from support.programs import require
 from support.waiting import until, within
@@ -69,9 +70,7 @@ class Journal:
 
 @pytest.fixture
 def journal() -> Iterator[Journal]:
-    if os.geteuid() != 0:
-        pytest.skip("a journal needs root")
-    require("unshare")
+    require_mounts()
     require("nsenter")
     require("journalctl", package="systemd")
     daemon = "/usr/lib/systemd/systemd-journald"

@@ -61,13 +61,13 @@ signal.signal(signal.SIGUSR1, fail)
 
 
 def require_mounts() -> None:
-    """Skip the test, or fail it, where nothing can be mounted."""
+    """Skip the test where nothing may be mounted, as in most containers."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     unshare = require("unshare", package="util-linux")
     done = subprocess.run([unshare, "--mount", "true"], capture_output=True, check=False)
     if done.returncode:
-        missing(f"there are no mount namespaces here: {done.stderr.decode()}")
+        pytest.skip(f"nothing may be mounted here: {done.stderr.decode()}")
 
 
 def read_only(directory: Path) -> tuple[str, ...]:
