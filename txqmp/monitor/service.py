@@ -357,10 +357,9 @@ class MonitorService(MultiService):
                 self._log.error("there is no status page: {problem}", problem=problem)
         self.config = config
         self.status.config = ConfigStatus(loaded=self._reactor.seconds())
-        done = (
-            "files were opened anew" if self._config_file is None else "the configuration was loaded"
-        )
-        self._log.info("{done}", done=done)
+        from_file = self._config_file is not None
+        what = "the configuration was loaded" if from_file else "files were opened anew"
+        self._log.info("{what}", what=what)
 
     # Ending
 
