@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,20 +14,19 @@ import attrs
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver, Logger, textFileLogObserver
+from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
-from twisted.python.usage import Options as UsageOptions
 
 from txqmp.errors import QMPError
 from txqmp.fleet import Fleet, Past, Record
 from txqmp.monitor.config import Config, ConfigError, reload
 from txqmp.monitor.control import ControlService, version
 from txqmp.monitor.demo import DemoService
-from txqmp.monitor.ending import end_process_with
 from txqmp.monitor.observation import Observation, ReactorLag
 from txqmp.monitor.options import Options
 from txqmp.monitor.outlets import Outlet, Outlets
+from txqmp.monitor.process import end_process_with, keep_log_off_stdout, on_hangup
 from txqmp.monitor.pump import GRACE
 from txqmp.monitor.recorder import Recorder
 from txqmp.monitor.sources import Sources
@@ -52,7 +49,7 @@ def makeService(options: Options, reactor: Any = None) -> MonitorService:
         from twisted.internet import reactor
     service = MonitorService(reactor, options.config, config_file=options.config_file)
     if options.config.stdout:
-        service.log_observer = _keep_log_off_stdout(options.parent)
+        service.log_observer = keep_log_off_stdout(options.parent)
     if options.parent is not None:
         # twistd and twist end with 0 whatever happens.
         service.failed = end_process_with
@@ -197,7 +194,7 @@ class MonitorService(MultiService):
 
         :raises ConnectError: a place cannot be listened on.
         """
-        self._hangup = _on_hangup(self._reactor, self.reload)
+        self._hangup = on_hangup(self._reactor, self.reload)
         # If this cannot be done, the spool says why.
         with suppress(OSError):
             os.mkdir(self._directory, 0o700)
@@ -407,38 +404,3 @@ class MonitorService(MultiService):
             await waiting.addTimeout(limit, self._reactor)
         except TimeoutError:
             self._log.error("{problem}", problem=problem)
-
-
-def _keep_log_off_stdout(runner: UsageOptions | None) -> ILogObserver | None:
-    """
-    Have the log go to the standard error where it would go to the standard output, which is for
-    records: ``qmp-monitor … | jq`` is to read nothing else. Where the runner was told a place for
-    its log it stays there.
-
-    :param runner: the options of ``twistd`` or ``twist``.
-    :returns: the observer to use, ``None`` for the runner's own.
-    """
-    if runner is None:
-        return None
-    if runner.get("logFile") is sys.stdout:  # twist
-        runner["logFile"] = sys.stderr
-        return None
-    if "logfile" not in runner or runner.get("syslog") or runner.get("logger"):
-        return None
-    # Twisted opens a log file to read it too, and goes to its end: no terminal or pipe lets it.
-    if not runner["logfile"] or runner["logfile"] in ("/dev/stderr", "/dev/fd/2"):
-        return textFileLogObserver(sys.stderr)
-    return None
-
-
-def _on_hangup(reactor: Any, call: Callable[[], object]) -> Callable[[], object] | None:
-    """
-    Call something when SIGHUP comes, which would end the process otherwise.
-
-    :returns: what undoes that; ``None`` where it cannot be done.
-    """
-    try:
-        before = signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
-    except ValueError:  # not in the main thread
-        return None
-    return lambda: signal.signal(signal.SIGHUP, before)

@@ -10,7 +10,7 @@ import pytest
 
 CODE = """
 import atexit, sys
-from txqmp.monitor.ending import end_process_with
+from txqmp.monitor.process import end_process_with
 atexit.register(print, "not this")
 print("this", end="")
 print("and this", end="", file=sys.stderr)
