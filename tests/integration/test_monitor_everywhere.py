@@ -135,8 +135,8 @@ def test_the_same_events_at_a_file_a_webhook_and_a_queue(
             busy = daemon.expect("held", "busy")
             assert "another client" in busy.data["reason"]
             for vm, name in ((inside, "in"), (out, "out")):
-                for command in ("cont", "stop", "system_reset", "cont"):
-                    vm.execute(command)
+                for order in ("cont", "stop", "system_reset", "cont"):
+                    vm.execute(order)
                 daemon.expect(name, "RESET")
                 daemon.expect(name, "RESUME")
             # It had no time for anything.
@@ -192,8 +192,7 @@ def test_the_same_events_at_a_file_a_webhook_and_a_queue(
     # Each run of the daemon has an id of its own: after a crash a number may come again.
     assert len({told.id.partition("-")[0] for told in kept}) == 2
     assert {told.cloud["partitionkey"] for told in kept if told.vm == "in"} == {UUID}
-    commands = ["RESUME", "STOP", "RESET", "RESUME"]
-    before = ["connected", "snapshot", *commands]
+    before = ["connected", "snapshot", "RESUME", "STOP", "RESET", "RESUME"]
     again = ["connected", "gap", "snapshot"]
     of = {vm: names(told for told in kept if told.vm == vm) for vm in ("in", "out", "held")}
     assert of["in"] == [*before, *again, "SHUTDOWN", "disconnected"]

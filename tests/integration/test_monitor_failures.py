@@ -236,8 +236,11 @@ def test_a_full_spool_that_blocks_says_what_it_does_not_take(
         recover(daemon, receiver)
         daemon.wait_for_log("slow: delivers again")
         while "dropped" not in names(daemon.catch_up()):
+            # No faster than they are taken: else there is never room.
+            count = len(receiver.seen)
             qemu.execute("cont")
             qemu.execute("stop")
+            receiver.wait_for(count + 2)
         assert daemon.stop() == 0
         printed = daemon.records
     # Every number is there, or in the range of a word that says how many are not.

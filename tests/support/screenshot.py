@@ -85,7 +85,7 @@ def main(path: Path) -> None:
         happen(machines, 3)
         url = daemon.log.partition("the status page is at ")[2].split()[0]
         browser = stack.enter_context(Browser())
-        page = browser.open(url, width=1280, height=1060)
+        page = browser.open(url, width=1280, height=1240)
         page.wait_for("document.getElementById('event-rows').rows.length >= 100")
         page.wait_for("document.getElementById('connection').dataset.state === 'connected'")
         page.wait_for("document.querySelectorAll('#chart polyline').length === 1")
