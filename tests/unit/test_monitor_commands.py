@@ -590,7 +590,7 @@ def test_where(
     ("text", "problem"),
     [
         (None, "No such file"),
-        (b"[monitor", "Expected ']'"),
+        (b"[monitor", "it is no TOML"),
         (b"\xff", "it is not UTF-8"),
         (b"[monitor]\nstate_dir = 5\n", "[monitor]: state_dir: it must be text"),
         (b"monitor = 5\n", "[monitor] must be a table"),

@@ -43,7 +43,10 @@ def distribution() -> importlib.metadata.Distribution:
 
 def test_installed_files(distribution: importlib.metadata.Distribution) -> None:
     assert distribution.files is not None
-    assert problems(str(path) for path in distribution.files) == []
+    # Pip makes the program when it installs the package.
+    installed = [path for path in distribution.files if path.parts[-2:] != ("bin", "qmp-monitor")]
+    assert len(installed) == len(distribution.files) - 1
+    assert problems(map(str, installed)) == []
 
 
 def test_installed_package_is_the_one_tested(
