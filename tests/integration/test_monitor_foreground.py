@@ -224,7 +224,7 @@ def test_lines_in_the_journal(tmp_path: Path) -> None:
         write({"log_format": "no level"})
         log.seek(0)
         assert log.read() == (
-            "<7>[n#debug] one\n<7>two\n<4>[n#warn] one\n<4>two\n<3>[n#error] one\n<3>two\n"
+            "<4>[n#warn] one\n<4>two\n<3>[n#error] one\n<3>two\n"
             "<2>[n#critical] one\n<2>two\n<6>[-#-] no level\n"
         )
 

@@ -22,7 +22,7 @@ from twisted.logger import (
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
+    PredicateResult,
     eventAsText,
     globalLogBeginner,
     textFileLogObserver,
@@ -123,8 +123,13 @@ def observer(stream: TextIO, environment: Mapping[str, str]) -> ILogObserver:
         _journal_observer(stream)
         if _is_journal(stream, environment)
         else textFileLogObserver(stream),
-        [LogLevelFilterPredicate(LogLevel.info)],
+        [_no_debugging],
     )
+
+
+def _no_debugging(event: LogEvent) -> Any:
+    debugging = event.get("log_level") is LogLevel.debug
+    return PredicateResult.no if debugging else PredicateResult.maybe
 
 
 def _journal_observer(stream: TextIO) -> ILogObserver:
