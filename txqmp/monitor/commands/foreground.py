@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
@@ -28,6 +29,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.usage import UsageError
+from zope.interface import provider
 
 from txqmp.errors import QMPError
 from txqmp.monitor.commands.show import complain
@@ -127,6 +129,7 @@ def observer(stream: TextIO, environment: Mapping[str, str]) -> ILogObserver:
     )
 
 
+@provider(ILogFilterPredicate)
 def _no_debugging(event: LogEvent) -> Any:
     debugging = event.get("log_level") is LogLevel.debug
     return PredicateResult.no if debugging else PredicateResult.maybe
